@@ -1,0 +1,3 @@
+"""A model-serving daemon for MindIR and ONNX models."""
+
+__version__ = "0.1.0"

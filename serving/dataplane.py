@@ -1,0 +1,56 @@
+"""The only thing front ends call: a narrow, message-shaped interface.
+
+``serving.master.plane`` implements it in process; an implementation that talks to another
+process can take its place without a front end noticing.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from typing import Any, Protocol
+
+from serving.request import Description, InferRequest, InferResponse
+
+
+class Claim(Protocol):
+    """A place taken for one request: its rows are written, nothing has been run yet."""
+
+    @property
+    def answer(self) -> Future[InferResponse]:
+        """Resolves to the response, or raises a ``ServingError``."""
+        ...
+
+
+class DataPlane(Protocol):
+    """Claim, commit, abandon, answer; metadata, readiness, statistics."""
+
+    def claim(self, request: InferRequest) -> Claim:
+        """Check the request against the signature and take a place for it.
+
+        Raises a ``ServingError``: NotFound, InvalidRequest, Overloaded, Unavailable.
+        """
+        ...
+
+    def commit(self, claim: Claim) -> None:
+        """Let the claimed rows run; ``claim.answer`` resolves when they have."""
+        ...
+
+    def abandon(self, claim: Claim) -> None:
+        """Withdraw: rows that have not run will not, an answer is thrown away."""
+        ...
+
+    def describe(self, servable: str | None, version: int | None = None) -> Description:
+        """Describe a servable; ``None`` means the only one there is. Raises NotFound."""
+        ...
+
+    def servables(self) -> list[dict[str, Any]]:
+        """List every version known with its state and reason, for index and pages."""
+        ...
+
+    def live(self) -> bool:
+        """Return whether the server turns over."""
+        ...
+
+    def ready(self) -> bool:
+        """Return whether the server as a whole takes requests."""
+        ...

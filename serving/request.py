@@ -1,0 +1,75 @@
+"""What front ends hand to the data plane and get back: frozen, typed, wire-format free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+from serving.tensor import BatchAxes, Signature, Tensor
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a caller may know of one version of a servable: enough to decode its requests."""
+
+    servable: str
+    version: int
+    signature: Signature
+    batch: BatchAxes
+    max_batch_size: int
+    platform: str
+    ready: bool = True
+    versions: Tuple[int, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """One request for one method of one servable.
+
+    ``inputs`` have the engine's shapes, batch axis included (a request may carry several
+    rows). ``outputs`` names the wanted outputs in the wanted order, ``None`` wants all.
+    ``deadline`` is monotonic seconds; ``priority`` 0 is the most urgent.
+    """
+
+    servable: str
+    inputs: Tuple[Tensor, ...]
+    version: Optional[int] = None
+    method: Optional[str] = None
+    outputs: Optional[Tuple[str, ...]] = None
+    id: str = ""
+    deadline: Optional[float] = None
+    priority: int = 0
+    sequence: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class InferResponse:
+    """The answer: outputs that may be views of shared memory until ``release`` is called.
+
+    Whoever receives it encodes it and calls ``release`` exactly once (later calls do nothing);
+    after that the arrays must not be touched.
+    """
+
+    __slots__ = ("_release", "id", "outputs", "parameters", "servable", "version")
+
+    def __init__(
+        self,
+        servable: str,
+        version: int,
+        id: str,
+        outputs: Tuple[Tensor, ...],
+        release: Optional[Callable[[], None]] = None,
+    ) -> None:
+        self.servable = servable
+        self.version = version
+        self.id = id
+        self.outputs = outputs
+        self.parameters: Dict[str, Any] = {}
+        self._release = release
+
+    def release(self) -> None:
+        """Give the rows back; the output arrays are invalid from here on."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()

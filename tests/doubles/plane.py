@@ -1,0 +1,90 @@
+"""A data plane without processes: answers with a Python function, for front-end tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from serving.errors import NotFound, ServingError, did_you_mean
+from serving.request import Description, InferRequest, InferResponse
+from serving.tensor import Tensor
+
+
+class StubClaim:
+    """A claim that holds its request until it is committed."""
+
+    def __init__(self, request: InferRequest, description: Description) -> None:
+        self.request = request
+        self.description = description
+        self.answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+
+
+class StubPlane:
+    """Serves the given descriptions by calling ``model(request)``; records what happened."""
+
+    def __init__(
+        self,
+        *descriptions: Description,
+        model: Callable[[InferRequest], tuple[Tensor, ...]] | None = None,
+    ) -> None:
+        self._known = {d.servable: d for d in descriptions}
+        self._model = model or (lambda request: request.inputs)
+        self.is_ready = True
+        self.requests: list[InferRequest] = []
+        self.released = 0
+        self.abandoned = 0
+
+    def claim(self, request: InferRequest) -> StubClaim:
+        claim = StubClaim(request, self.describe(request.servable, request.version))
+        self.requests.append(request)
+        return claim
+
+    def commit(self, claim: StubClaim) -> None:
+        try:
+            outputs = self._model(claim.request)
+        except ServingError as error:
+            claim.answer.set_exception(error)
+            return
+        wanted = claim.request.outputs
+        if wanted is not None:
+            by_name = {t.name: t for t in outputs}
+            outputs = tuple(by_name[name] for name in wanted)
+        d = claim.description
+        claim.answer.set_result(
+            InferResponse(d.servable, d.version, claim.request.id, outputs, self._count_release)
+        )
+
+    def abandon(self, claim: StubClaim) -> None:
+        self.abandoned += 1
+        claim.answer.cancel()
+
+    def describe(self, servable: str | None, version: int | None = None) -> Description:
+        if servable is None and len(self._known) == 1:
+            return next(iter(self._known.values()))
+        found = self._known.get(servable or "")
+        if found is None:
+            raise NotFound(
+                f"servable {servable!r} is not served here",
+                code="unknown_servable",
+                fix=did_you_mean(servable or "", self._known),
+            )
+        if version is not None and version not in found.versions:
+            message = f"servable {servable!r} has no version {version}"
+            raise NotFound(message, code="unknown_version")
+        return found
+
+    def servables(self) -> list[dict[str, Any]]:
+        return [
+            {"name": d.servable, "version": d.version, "state": "READY", "reason": ""}
+            for d in self._known.values()
+        ]
+
+    def live(self) -> bool:
+        return True
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def _count_release(self) -> None:
+        self.released += 1
