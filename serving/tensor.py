@@ -159,6 +159,18 @@ class BatchAxes:
         return BatchAxes(False, reason)
 
 
+def fixed_batch(signature: Signature, axes: BatchAxes) -> Optional[int]:
+    """Return the batch size that the model is frozen to, or None where it may vary."""
+    if not axes.batched:
+        return None
+    for spec, axis in zip(signature.inputs, axes.inputs):
+        if axis is not None and spec.shape is not None:
+            dim = spec.shape[axis]
+            if isinstance(dim, int) and dim >= 0:
+                return dim
+    return None
+
+
 class Tensor:
     """A named value in a request or a response.
 

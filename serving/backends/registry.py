@@ -1,0 +1,27 @@
+"""Backends by name; a backend's engine is imported when it is asked for, never before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Dict
+
+from serving.backends.base import Backend, BackendError
+
+_MODULES: Dict[str, str] = {
+    "onnxruntime": "serving.backends.onnxruntime",
+    "stub": "serving.backends.stub",
+}
+
+
+def open_backend(name: str) -> Backend:
+    """Import and return a backend; raises BackendError naming what is missing."""
+    module = _MODULES.get(name)
+    if module is None:
+        raise BackendError(f"no backend is called {name!r}; known: {', '.join(sorted(_MODULES))}")
+    try:
+        backend: Backend = importlib.import_module(module).open()
+    except ImportError as error:
+        raise BackendError(
+            f"the backend {name!r} needs a package that is missing: {error}"
+        ) from error
+    return backend

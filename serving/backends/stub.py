@@ -1,0 +1,128 @@
+"""A backend without an engine, told by a small JSON file what to do: for tests of everything else.
+
+The file says::
+
+    {"inputs": [TensorSpec…], "outputs": [TensorSpec…], "do": {…}}
+
+``do``: ``"echo"`` copies input i to output i; ``"add": number`` adds; ``"sleep_ms": n`` takes its
+time; ``"fail_on": value`` fails when an input holds the value; ``"die_on": value`` kills the
+process; ``"load": "crash" | "hang" | "hog"`` misbehaves while loading. It enforces the
+contract of ``base`` where a real engine would misbehave silently: shapes, dtypes, addresses.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import signal
+import threading
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from serving.backends.base import BackendError, ModelSource
+from serving.tensor import Signature, Tensor
+
+
+def open() -> "Stub":
+    """Return the backend."""
+    return Stub()
+
+
+class Stub:
+    """See the module's text."""
+
+    name = "stub"
+
+    def versions(self) -> Dict[str, str]:
+        """Return the stub's version."""
+        return {"stub": "1"}
+
+    def load(self, source: ModelSource) -> "StubModel":
+        """Read the description; misbehave if it says so."""
+        try:
+            with builtins.open(source.path, encoding="utf-8") as file:
+                told = json.load(file)
+        except ValueError as error:
+            raise BackendError(f"not a stub description: {error}") from error
+        how = told["do"].get("load")
+        if how == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif how == "hang":
+            threading.Event().wait()
+        elif how == "hog":
+            hoard: List[Any] = []
+            try:
+                while True:
+                    hoard.append(np.ones(1 << 24, np.uint8))
+            except MemoryError as error:
+                hoard.clear()
+                raise BackendError("out of memory while loading") from error
+        return StubModel(Signature.from_json(told), told["do"])
+
+
+class StubModel:
+    """A model that does what its description says."""
+
+    def __init__(self, signature: Signature, do: Dict[str, Any]) -> None:
+        self.signature = signature
+        self._do = do
+
+    def bind(self, inputs: Sequence[Tensor], outputs: Optional[Sequence[Tensor]]) -> "StubBinding":
+        """Check names and dtypes as a strict engine would."""
+        for tensor, spec in zip(inputs, self.signature.inputs):
+            if tensor.name != spec.name or tensor.dtype is not spec.dtype:
+                raise BackendError(f"bound {tensor!r} where {spec.text()} {spec.name!r} belongs")
+        return StubBinding(tuple(inputs), None if outputs is None else tuple(outputs), self)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def compute(self, inputs: Tuple[Tensor, ...], stop: threading.Event) -> Tuple[Tensor, ...]:
+        """Do what the description says to ``inputs``."""
+        arrays = [t.array for t in inputs if t.array is not None]
+        if "die_on" in self._do and any((a == self._do["die_on"]).any() for a in arrays):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "fail_on" in self._do and any((a == self._do["fail_on"]).any() for a in arrays):
+            raise BackendError(f"an input holds {self._do['fail_on']}")
+        if "sleep_ms" in self._do and stop.wait(self._do["sleep_ms"] / 1e3):
+            raise BackendError("cancelled")
+        results = []
+        for tensor, spec in zip(inputs, self.signature.outputs):
+            if tensor.array is None:
+                results.append(Tensor(spec.name, spec.dtype, tensor.shape, items=tensor.items))
+                continue
+            value = tensor.array + tensor.array.dtype.type(self._do.get("add", 0))
+            results.append(Tensor(spec.name, spec.dtype, value.shape, value))
+        return tuple(results)
+
+
+class StubBinding:
+    """Inputs and outputs at fixed addresses."""
+
+    def __init__(
+        self,
+        inputs: Tuple[Tensor, ...],
+        outputs: Optional[Tuple[Tensor, ...]],
+        model: StubModel,
+    ) -> None:
+        self._inputs = inputs
+        self._outputs = outputs
+        self._model = model
+        self._stop = threading.Event()
+
+    def run(self) -> Optional[Tuple[Tensor, ...]]:
+        """Compute, into the bound outputs if there are any."""
+        results = self._model.compute(self._inputs, self._stop)
+        if self._outputs is None:
+            return results
+        for result, bound in zip(results, self._outputs):
+            if bound.shape != result.shape or bound.array is None or result.array is None:
+                raise BackendError(f"output {bound!r} was bound where {result!r} comes out")
+            bound.array[...] = result.array
+        return None
+
+    def cancel(self) -> None:
+        """End a sleeping run."""
+        self._stop.set()

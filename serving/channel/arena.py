@@ -1,0 +1,115 @@
+"""The master's stock of segments: lent, given back, kept within a budget, never leaked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from serving.channel.segment import Segment
+from serving.errors import Overloaded
+
+_SMALLEST = 64 * 1024
+
+
+def size_class(size: int) -> int:
+    """Round a size up to its class: powers of two, with quarter steps above 1 MiB.
+
+    Classes let a segment be used again for another shape; quarter steps keep the waste of
+    large ones below 25 %.
+    """
+    if size <= _SMALLEST:
+        return _SMALLEST
+    power = 1 << (size - 1).bit_length()
+    if power <= 1 << 20:
+        return power
+    step = power // 8
+    return (size + step - 1) // step * step
+
+
+class Arena:
+    """Owns every segment. Used by the master's event loop only.
+
+    ``on_close(segment_id)`` is called when a segment is about to be closed, so that workers can
+    be told to unmap it.
+    """
+
+    def __init__(self, budget_bytes: int, on_close: Callable[[int], None] | None = None) -> None:
+        self._budget = budget_bytes
+        self._on_close = on_close
+        self._free: dict[tuple[int, bool], list[Segment]] = defaultdict(list)
+        self._next_id = 1
+        self._live: dict[int, Segment] = {}
+        self.total_bytes = 0
+        self.free_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the segments that somebody holds."""
+        return self.total_bytes - self.free_bytes
+
+    def get(self, segment_id: int) -> Segment:
+        """Return a live segment by its number."""
+        return self._live[segment_id]
+
+    def take(self, size: int, *, writable_elsewhere: bool) -> Segment:
+        """Lend a segment of at least ``size`` bytes; raises Overloaded beyond the budget."""
+        size = size_class(size)
+        stock = self._free.get((size, writable_elsewhere))
+        if stock:
+            segment = stock.pop()
+            self.free_bytes -= segment.size
+            return segment
+        if self.total_bytes + size > self._budget:
+            self._trim(self.total_bytes + size - self._budget)
+        if self.total_bytes + size > self._budget:
+            raise Overloaded(
+                "the server's memory for tensors is full",
+                code="memory_budget_full",
+                expected=f"at most {self._budget >> 20} MiB in use",
+                given=f"{self.used_bytes >> 20} MiB in use and {size >> 10} KiB more wanted",
+                fix="try again later, send less at once, or start with a larger --memory-mb",
+                retry_after_s=1.0,
+            )
+        try:
+            segment = Segment.create(self._next_id, size, writable_elsewhere=writable_elsewhere)
+        except MemoryError as error:
+            raise Overloaded(
+                "the machine has no memory left for tensors",
+                code="memory_budget_full",
+                retry_after_s=1.0,
+            ) from error
+        self._next_id += 1
+        self._live[segment.id] = segment
+        self.total_bytes += size
+        return segment
+
+    def give(self, segment: Segment) -> None:
+        """Take a segment back; nobody may look into it any more."""
+        self._free[(segment.size, segment.writable_elsewhere)].append(segment)
+        self.free_bytes += segment.size
+
+    def trim(self) -> None:
+        """Close every free segment: its memory returns to the operating system."""
+        self._trim(self.free_bytes)
+
+    def close(self) -> None:
+        """Close everything; the last act of a server."""
+        self._free.clear()
+        for segment in list(self._live.values()):
+            self._drop(segment)
+        self.free_bytes = 0
+
+    def _trim(self, wanted: int) -> None:
+        for stock in sorted(self._free.values(), key=lambda s: -(s[0].size if s else 0)):
+            while stock and wanted > 0:
+                segment = stock.pop()
+                self.free_bytes -= segment.size
+                wanted -= segment.size
+                self._drop(segment)
+
+    def _drop(self, segment: Segment) -> None:
+        del self._live[segment.id]
+        self.total_bytes -= segment.size
+        if self._on_close is not None:
+            self._on_close(segment.id)
+        segment.close()

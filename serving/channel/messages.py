@@ -1,0 +1,337 @@
+"""What master and worker say to each other: small, typed, one datagram each, never a pickle.
+
+There are two kinds of link. The *control link* carries loading, health and farewell; a *run
+link* (one for each slot of a worker) carries batches. Hot messages (``Run``, ``Done``) are
+packed structs, the others one line of JSON, both behind a byte that names the kind. Texts are
+cut: a datagram must fit into a socket's buffer; tensor bytes never travel here.
+
+Python 3.9 syntax.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Dict, Optional, Tuple, Type, Union
+
+PROTOCOL = 1
+"""Raised whenever a message changes; a worker of another build is refused at hello."""
+
+MAX_DATAGRAM = 160 * 1024
+_MAX_TEXT = 4096
+
+
+def cut(text: str) -> str:
+    """Shorten a text that somebody else wrote so that it fits a datagram."""
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 12] + " … (cut)"
+
+
+# -- control link: master to worker -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """Load a model and warm it. ``prove`` asks for the batch runs that confirm ``batch``."""
+
+    KIND: ClassVar[int] = 1
+    model: int
+    name: str
+    path: str
+    backend: str
+    batch: Dict[str, Any]
+    static_outputs: bool
+    max_batch_size: int
+    threads: int
+    prove: bool
+
+
+@dataclass(frozen=True)
+class Unload:
+    """Forget a model; nothing runs it any more."""
+
+    KIND: ClassVar[int] = 2
+    model: int
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Terminate a run, if it still runs: nobody waits for it any more."""
+
+    KIND: ClassVar[int] = 3
+    run: int
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Ask for a sign of life."""
+
+    KIND: ClassVar[int] = 4
+    serial: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Leave; nothing is in flight."""
+
+    KIND: ClassVar[int] = 5
+
+
+# -- control link: worker to master -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A worker is up: which protocol it speaks and what it is made of."""
+
+    KIND: ClassVar[int] = 16
+    protocol: int
+    pid: int
+    versions: Dict[str, str]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A load has come to its next phase (``warming``)."""
+
+    KIND: ClassVar[int] = 21
+    model: int
+    phase: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model is loaded and warm. ``batch`` is the claim as the runs left it."""
+
+    KIND: ClassVar[int] = 17
+    model: int
+    signature: Dict[str, Any]
+    batch: Dict[str, Any]
+    load_ms: float
+    warm_ms: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """A model could not be loaded, and why."""
+
+    KIND: ClassVar[int] = 18
+    model: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """A model is gone from the worker."""
+
+    KIND: ClassVar[int] = 19
+    model: int
+
+
+@dataclass(frozen=True)
+class Pong:
+    """A sign of life."""
+
+    KIND: ClassVar[int] = 20
+    serial: int
+
+
+# -- run link: master to worker ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lend:
+    """A segment, whose descriptor travels with this message."""
+
+    KIND: ClassVar[int] = 32
+    segment: int
+    size: int
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Unmap a segment: the master has taken it back for good."""
+
+    KIND: ClassVar[int] = 33
+    segment: int
+
+
+@dataclass(frozen=True)
+class Define:
+    """A layout that runs will refer to by its number; ``drop`` lists ones no longer used."""
+
+    KIND: ClassVar[int] = 34
+    layout: Dict[str, Any]
+    drop: Tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The answer to ``More``: this segment (already lent) takes the run's outputs."""
+
+    KIND: ClassVar[int] = 37
+    run: int
+    segment: int
+
+
+@dataclass(frozen=True)
+class Deny:
+    """No more output memory for this run: it fails with this error."""
+
+    KIND: ClassVar[int] = 35
+    run: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run rows ``first .. first+rows`` of a buffer.
+
+    ``output`` is the segment for the outputs (0: none yet). With a layout whose outputs are
+    known they go to their rows; otherwise they are packed one behind the other.
+    ``ids`` are the request ids that clients gave, for the log.
+    """
+
+    KIND: ClassVar[int] = 36
+    run: int
+    model: int
+    layout: int
+    input: int
+    output: int
+    first: int
+    rows: int
+    ids: str = ""
+
+
+# -- run link: worker to master ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where one output of unknown size was put: dtype code, engine shape, place."""
+
+    dtype: int
+    shape: Tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run is finished. ``outputs`` is None when they are in their rows."""
+
+    KIND: ClassVar[int] = 48
+    run: int
+    input_ns: int
+    infer_ns: int
+    output_ns: int
+    outputs: Optional[Tuple[Written, ...]] = None
+    segment: int = 0
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run failed; the worker is well."""
+
+    KIND: ClassVar[int] = 49
+    run: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class More:
+    """The outputs of a run need a segment of at least ``nbytes``; the worker waits for it."""
+
+    KIND: ClassVar[int] = 50
+    run: int
+    nbytes: int
+
+
+Message = Union[
+    Load, Unload, Cancel, Ping, Stop, Hello, Progress, Loaded, LoadFailed, Unloaded, Pong,
+    Lend, Forget, Define, Grant, Deny, Run, Done, Failed, More,
+]  # fmt: skip
+
+_JSON_KINDS: Dict[int, Type[Any]] = {
+    c.KIND: c
+    for c in (
+        Load, Unload, Cancel, Ping, Stop, Hello, Progress, Loaded, LoadFailed, Unloaded, Pong,
+        Lend, Forget, Define, Grant, Deny, Failed, More,
+    )
+}  # fmt: skip
+
+# kind u8, run u64, model u32, layout u32, input u32, output u32, first u32, rows u32, then ids
+_RUN = struct.Struct("<BQIIIIII")
+# kind u8, run u64, input/infer/output ns u64, segment u32, outputs i32 (-1: in their rows)
+_DONE = struct.Struct("<BQQQQIi")
+# dtype u8, rank u8, offset u64, nbytes u64, then rank dims of i64
+_WRITTEN = struct.Struct("<BBQQ")
+
+
+def encode(message: Message) -> bytes:
+    """Turn a message into a datagram; raises ValueError when it would not fit."""
+    if isinstance(message, Run):
+        m = message
+        head = _RUN.pack(
+            m.KIND, m.run, m.model, m.layout, m.input, m.output, m.first, m.rows
+        )  # fmt: skip
+        return head + cut(m.ids).encode() if m.ids else head
+    if isinstance(message, Done):
+        return _encode_done(message)
+    data = bytes((message.KIND,)) + json.dumps(asdict(message)).encode()
+    if len(data) > MAX_DATAGRAM:
+        raise ValueError(f"a {type(message).__name__} of {len(data)} bytes does not fit a datagram")
+    return data
+
+
+def decode(data: bytes) -> Message:
+    """Turn a datagram back into a message; raises ValueError for anything unknown."""
+    kind = data[0]
+    if kind == Run.KIND:
+        _, run, model, layout, input, output, first, rows = _RUN.unpack_from(data)
+        ids = data[_RUN.size :].decode() if len(data) > _RUN.size else ""
+        return Run(run, model, layout, input, output, first, rows, ids)
+    if kind == Done.KIND:
+        return _decode_done(data)
+    cls = _JSON_KINDS.get(kind)
+    if cls is None:
+        raise ValueError(f"unknown message kind {kind}")
+    fields = json.loads(data[1:])
+    if cls is Define:
+        fields["drop"] = tuple(fields["drop"])
+    message: Message = cls(**fields)
+    return message
+
+
+def _encode_done(m: Done) -> bytes:
+    count = -1 if m.outputs is None else len(m.outputs)
+    head = _DONE.pack(
+        m.KIND, m.run, m.input_ns, m.infer_ns, m.output_ns, m.segment, count
+    )  # fmt: skip
+    if not m.outputs:
+        return head
+    parts = [head]
+    for w in m.outputs:
+        parts.append(_WRITTEN.pack(w.dtype, len(w.shape), w.offset, w.nbytes))
+        parts.append(struct.pack(f"<{len(w.shape)}q", *w.shape))
+    return b"".join(parts)
+
+
+def _decode_done(data: bytes) -> Done:
+    _, run, input_ns, infer_ns, output_ns, segment, count = _DONE.unpack_from(data)
+    if count < 0:
+        return Done(run, input_ns, infer_ns, output_ns)
+    at = _DONE.size
+    outputs = []
+    for _ in range(count):
+        dtype, rank, offset, nbytes = _WRITTEN.unpack_from(data, at)
+        at += _WRITTEN.size
+        shape = struct.unpack_from(f"<{rank}q", data, at)
+        at += 8 * rank
+        outputs.append(Written(dtype, shape, offset, nbytes))
+    return Done(run, input_ns, infer_ns, output_ns, tuple(outputs), segment)

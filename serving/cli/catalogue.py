@@ -1,0 +1,71 @@
+"""``serving list``: what a model directory would serve, found out without starting anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
+
+_WIDTHS = (60, 100)
+_INSPECT_TIMEOUT_S = 120.0
+
+
+@click.command(
+    "list",
+    short_help="Show what would be served, and why something would not.",
+    context_settings={"max_content_width": 100},
+)
+@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
+@option(
+    "inspect-timeout-s",
+    "How long looking into one model file may take, in seconds.",
+    type=Seconds(min=0, min_open=True),
+    default=_INSPECT_TIMEOUT_S,
+    metavar="S",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show files, sizes, digests and notes too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+def list_command(model_dir: Path, inspect_timeout_s: float, verbose: bool, as_json: bool) -> None:
+    """Show what would be served from a folder, and why something would not.
+
+    Looks into every model file in a helper process; no server is started and no model is run.
+    """
+    import asyncio
+
+    from serving.cli import inventory, table
+    from serving.repository import inspector
+    from serving.repository.scanner import scan
+
+    found = scan(model_dir)
+    with _quiet(unless=verbose):
+        looked = inspector.inspect(
+            inventory.wanted_paths(found), timeout_s=inspect_timeout_s, module=inspector.HELPER
+        )
+        artifacts = asyncio.run(looked)
+    listed = inventory.take(found, artifacts)
+    if as_json:
+        click.echo(json.dumps(inventory.to_json(listed), indent=2))
+        return
+    columns = shutil.get_terminal_size((_WIDTHS[1], 24)).columns
+    width = max(_WIDTHS[0], min(_WIDTHS[1], columns))
+    click.echo(table.render(listed, title=str(model_dir), width=width, verbose=verbose))
+
+
+@contextlib.contextmanager
+def _quiet(*, unless: bool) -> Iterator[None]:
+    """Keep warnings of the inspection out of the table: the reasons in it say the same."""
+    logger = logging.getLogger("serving.repository")
+    before = logger.level
+    if not unless:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

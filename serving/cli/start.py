@@ -1,0 +1,164 @@
+"""``serving start``: merges flag, environment, file and default, and runs the server."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serving.cli.config_file import use_config_file
+from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
+from serving.config import ServerSettings
+from serving.errors import ConfigError
+
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(ServerSettings)}
+_PORT = click.IntRange(0, 65535)
+_MAX_WORKERS = 64
+
+_EPILOG = """
+\b
+Examples:
+  serving start --model-dir servables
+  serving start --model-dir servables --host 0.0.0.0 --workers 4
+  SERVING_REST_PORT=8000 serving start --config serving.toml
+
+\b
+A file for --config holds the same names with underscores:
+  model_dir = "servables"
+  rest_port = 8000
+
+A flag wins over the environment, the environment over the file, the file over the default.
+"""
+
+
+@click.command(
+    "start",
+    epilog=_EPILOG,
+    short_help="Serve a folder of models over gRPC and REST.",
+    context_settings={"max_content_width": 100},
+)
+@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
+@option(
+    "host",
+    "Address to listen on; 0.0.0.0 for all networks of this machine.",
+    default=_DEFAULTS["host"],
+    metavar="ADDRESS",
+)
+@option(
+    "rest-port",
+    "Port for REST; 0 picks a free one.",
+    type=_PORT,
+    default=_DEFAULTS["rest_port"],
+    metavar="PORT",
+)
+@option(
+    "grpc-port",
+    "Port for gRPC; 0 picks a free one.",
+    type=_PORT,
+    default=_DEFAULTS["grpc_port"],
+    metavar="PORT",
+)
+@option(
+    "devices",
+    "Devices that run models; this build runs on cpu.",
+    default=_DEFAULTS["devices"],
+    metavar="LIST",
+)
+@option(
+    "workers",
+    "CPU worker processes; the cores are shared out between them.",
+    type=click.IntRange(1, _MAX_WORKERS),
+    default=_DEFAULTS["workers"],
+    metavar="N",
+)
+@option(
+    "max-request-mb",
+    "Largest request, in MiB; a larger one is refused.",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS["max_request_mb"],
+    metavar="N",
+)
+@option(
+    "memory-mb",
+    "Shared memory that the tensors of all servables may take together, in MiB.",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS["memory_mb"],
+    metavar="N",
+)
+@option(
+    "drain-timeout-s",
+    "How long a stop waits for requests that are running, in seconds.",
+    type=Seconds(min=0),
+    default=_DEFAULTS["drain_timeout_s"],
+    metavar="S",
+)
+@option(
+    "load-timeout-s",
+    "How long loading and warming one version may take, in seconds.",
+    type=Seconds(min=0, min_open=True),
+    default=_DEFAULTS["load_timeout_s"],
+    metavar="S",
+)
+@option(
+    "strict-readiness",
+    "Report ready only if every servable is, not just one.",
+    is_flag=True,
+    default=_DEFAULTS["strict_readiness"],
+)
+@option("ready-file", "File to create once the server is ready.", type=Folder(), metavar="FILE")
+@option(
+    "cache-dir", "Folder for what is kept from one start to the next.", type=Folder(), metavar="DIR"
+)
+@option(
+    "log-format",
+    "Form of the log lines on standard error.",
+    type=click.Choice(["text", "json"]),
+    default=_DEFAULTS["log_format"],
+)
+@option(
+    "log-level",
+    "Least level that is logged.",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default=_DEFAULTS["log_level"],
+)
+@option(
+    "config",
+    "TOML file with any of these options.",
+    type=Folder(),
+    is_eager=True,
+    expose_value=False,
+    callback=use_config_file,
+    metavar="FILE",
+)
+@click.pass_context
+def start_command(ctx: click.Context, /, **values: Any) -> None:
+    """Serve every model in a folder until SIGTERM or SIGINT.
+
+    Stopping drains first: requests that are running are answered, new ones are refused.
+    """
+    settings = checked(ServerSettings(**values))
+    from serving.repository.scanner import check_model_dir
+
+    check_model_dir(settings.model_dir)
+    from serving.master.server import run
+
+    ctx.exit(run(settings))
+
+
+def checked(settings: ServerSettings) -> ServerSettings:
+    """Return the settings if they go together. Raises ConfigError naming the flag."""
+    if settings.devices.strip().lower() != "cpu":
+        raise ConfigError(
+            f"--devices {settings.devices} cannot be used", where="--devices",
+            expected="cpu, the only device that this build runs on", given=repr(settings.devices),
+        )  # fmt: skip
+    if not settings.host.strip():
+        raise ConfigError("--host is empty", where="--host", expected="an address such as 0.0.0.0")
+    if settings.rest_port == settings.grpc_port != 0:
+        raise ConfigError(
+            f"--rest-port and --grpc-port are both {settings.rest_port}", where="--grpc-port",
+            expected="two different ports", fix="0 picks a free one",
+        )  # fmt: skip
+    return dataclasses.replace(settings, devices="cpu", model_dir=Path(settings.model_dir))

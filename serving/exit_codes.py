@@ -1,0 +1,39 @@
+"""The exit codes of the ``serving`` command; documented, so that scripts can rely on them."""
+
+from __future__ import annotations
+
+import enum
+
+from serving.errors import ConfigError, ServingError
+
+
+class ExitCode(enum.IntEnum):
+    """Why the command ended; ``meaning`` says it for people."""
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        """Make a member that is its number and knows its meaning."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    OK = 0, "ended as asked"
+    INTERNAL = 1, "a fault of the server itself"
+    USAGE = 2, "a wrong flag, setting or configuration file"
+    ADDRESS_IN_USE = 3, "an address or port is taken by another process"
+    NO_MODEL_DIR = 4, "the model directory is missing or cannot be read"
+    START_FAILED = 5, "a worker or front end could not be started"
+
+
+def exit_code_for(error: ServingError) -> ExitCode:
+    """Return the exit code of an error that ends the command, by its stable code."""
+    by_code = {
+        "no_model_dir": ExitCode.NO_MODEL_DIR,
+        "address_in_use": ExitCode.ADDRESS_IN_USE,
+        "start_failed": ExitCode.START_FAILED,
+    }
+    if error.code in by_code:
+        return by_code[error.code]
+    return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.INTERNAL

@@ -1,0 +1,97 @@
+"""Decide whether a given tensor is what an input asks for, and say in words what differs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving.errors import InvalidRequest, did_you_mean, listing
+from serving.frontends.rest.json_tensor import Value
+from serving.frontends.rest.plan import Dims
+from serving.tensor import TensorSpec, shape_text
+
+
+def check_shape(shape: tuple[int, ...], dims: Dims, where: str, fix: str = "") -> None:
+    """Raise InvalidRequest (``wrong_shape``) unless the shape has the declared sizes.
+
+    ``fix`` is said when there is exactly one axis too many.
+    """
+    if dims is None or shape == dims:
+        return
+    if len(shape) != len(dims):
+        raise InvalidRequest(
+            "the tensor has the wrong number of axes",
+            code="wrong_shape",
+            where=where,
+            expected=f"{len(dims)} axes {shape_text(dims)}",
+            given=f"{len(shape)} axes {shape_text(shape)}",
+            fix=fix if len(shape) == len(dims) + 1 else "",
+        )
+    for axis, (size, dim) in enumerate(zip(shape, dims, strict=True)):
+        if size != dim and isinstance(dim, int):
+            raise InvalidRequest(
+                f"axis {axis} of the tensor has the wrong size",
+                code="wrong_shape",
+                where=where,
+                expected=f"{dim} in {shape_text(dims)}",
+                given=f"{size} in {shape_text(shape)}",
+            )
+
+
+def adapt(value: Value, dims: Dims, where: str, fix: str = "") -> Value:
+    """Return the value with exactly the declared rank, or raise InvalidRequest.
+
+    JSON leaves two things open, settled here: an empty list says nothing of the axes below it,
+    and a bare scalar is taken where the declared shape holds exactly one element.
+    """
+    shape = value.shape
+    if shape == dims:
+        return value
+    if dims is not None and len(shape) < len(dims):
+        if shape and shape[-1] == 0:
+            rest = dims[len(shape) :]
+            value = _reshaped(value, shape + tuple(d if isinstance(d, int) else 0 for d in rest))
+        elif not shape and all(d == 1 for d in dims):
+            value = _reshaped(value, (1,) * len(dims))
+    check_shape(value.shape, dims, where, fix)
+    return value
+
+
+def _reshaped(value: Value, shape: tuple[int, ...]) -> Value:
+    array = None if value.array is None else np.reshape(value.array, shape)
+    return Value(shape, array, value.items)
+
+
+def check_dtype(given: str, spec: TensorSpec, where: str) -> None:
+    """Raise InvalidRequest (``wrong_dtype``) unless a dtype name is the declared one."""
+    if given != spec.dtype.name:
+        raise InvalidRequest(
+            "the tensor has the wrong dtype",
+            code="wrong_dtype",
+            where=where,
+            expected=spec.dtype.name,
+            given=given[:40],
+        )
+
+
+def check_names(given: set[str], specs: tuple[TensorSpec, ...], where: str) -> None:
+    """Raise InvalidRequest for an unknown input, else for a missing one."""
+    known = [spec.name for spec in specs]
+    for name in given:
+        if name not in known:
+            raise InvalidRequest(
+                f"unknown input {name[:80]!r}",
+                code="unknown_input",
+                where=where,
+                expected=listing(known),
+                fix=did_you_mean(name[:80], known),
+            )
+    missing = [spec for spec in specs if spec.name not in given]
+    if missing:
+        raise InvalidRequest(
+            f"input {missing[0].name!r} is missing",
+            code="missing_input",
+            where=where,
+            expected=listing(known),
+            given=listing(sorted(given)) or "none",
+            fix=f"add {missing[0].name!r}, {missing[0].text()}",
+        )

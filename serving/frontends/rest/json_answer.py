@@ -1,0 +1,81 @@
+"""Write tensors as JSON values: the way back of ``json_tensor``, with the same conventions.
+
+Floats are written with the fewest digits that read back as the same value of their dtype;
+NaN and the infinities as the strings ``"NaN"``, ``"Infinity"``, ``"-Infinity"``. Integers are
+written exactly. The values are made for ``orjson`` with ``OPT_SERIALIZE_NUMPY``.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.errors import InternalError
+from serving.tensor import BF16, Array, Tensor, bf16_to_float32
+
+
+def dumps(document: Any) -> bytes:
+    """Write a document in which arrays of numbers may stand anywhere."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def numbers(tensor: Tensor) -> Array:
+    """Return a tensor's array as numbers that JSON can hold (BF16 as the floats it means).
+
+    With NaN or infinities among them it is an array of objects: numpy scalars and strings.
+    """
+    assert tensor.array is not None
+    array = np.ascontiguousarray(tensor.array).reshape(tensor.shape)
+    if tensor.dtype is BF16:
+        array = bf16_to_float32(array)
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return array
+    named = np.empty(array.size, dtype=object)
+    named[:] = [x if math.isfinite(x) else _name(x) for x in array.reshape(-1)]
+    return named.reshape(array.shape)
+
+
+def _name(value: Any) -> str:
+    if value != value:
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def plain(array: Any) -> Any:
+    """Return an array (or scalar) of ``numbers`` in a form that ``dumps`` writes."""
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind == "O" or not array.size:
+            return array.tolist()
+        return array if array.ndim else array[()]
+    return array
+
+
+def text(item: bytes) -> str | dict[str, str]:
+    """Return a string element: its text, or ``{"b64": ...}`` when it is no UTF-8."""
+    try:
+        return item.decode()
+    except UnicodeDecodeError:
+        return {"b64": binascii.b2a_base64(item, newline=False).decode()}
+
+
+def document(item: bytes) -> Any:
+    """Return a JSON document that a model's sequence or map output consists of, checked."""
+    try:
+        return orjson.loads(item)
+    except orjson.JSONDecodeError:
+        raise InternalError("a sequence or map output is not a JSON document") from None
+
+
+def nested(items: list[Any], shape: tuple[int, ...]) -> Any:
+    """Arrange elements in C order as nested lists of ``shape``; one element for ``()``."""
+    if not shape:
+        return items[0]
+    for dim in reversed(shape[1:]):
+        if not dim:
+            return np.empty(shape, dtype=object).tolist()
+        items = [items[i : i + dim] for i in range(0, len(items), dim)]
+    return items

@@ -1,0 +1,119 @@
+"""The page at ``/``: what is served, in which state, and a call that works when pasted."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from typing import Any
+
+from serving.dataplane import DataPlane
+from serving.errors import ServingError
+from serving.frontends.rest.plan import plan_for
+from serving.request import Description
+from serving.tensor import BOOL, BYTES, Dim, TensorSpec, element_count
+
+_EXAMPLE_ELEMENTS = 64
+"""An example value larger than this is shortened: nobody pastes a whole image by hand."""
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
+color:#1b1f24;background:#fff}
+table{border-collapse:collapse;width:100%;margin:.5rem 0}
+th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #d0d7de;vertical-align:top}
+pre{background:#f6f8fa;padding:.8rem;overflow:auto;border-radius:6px}
+code{font-family:ui-monospace,monospace;font-size:.9em}
+.READY{color:#116329}.FAILED{color:#a40e26}
+@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}
+pre{background:#161b22}th,td{border-color:#30363d}.READY{color:#3fb950}.FAILED{color:#f85149}}
+"""
+
+
+def page(plane: DataPlane, base_url: str) -> str:
+    """Return the page as one HTML document without outside assets."""
+    listed = plane.servables()
+    ready = "takes requests" if plane.ready() else "is not ready"
+    names = sorted({str(item["name"]) for item in listed})
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width,initial-scale=1'>",
+        f"<title>serving</title><style>{_STYLE}</style>",
+        f"<h1>serving</h1><p>The server {ready}. ",
+        "<a href=docs>API</a> · <a href=openapi.json>openapi.json</a> · <a href=v2>/v2</a></p>",
+        _states(listed),
+        *(_section(plane, name, base_url) for name in names),
+    ]
+    return "".join(parts) + "</html>"
+
+
+def _states(listed: list[dict[str, Any]]) -> str:
+    if not listed:
+        return "<p>Nothing is served: the model directory is empty.</p>"
+    rows = [
+        f"<tr><td>{_text(item['name'])}<td>{_text(item.get('version', ''))}"
+        f"<td class='{_text(item.get('state', ''))}'>{_text(item.get('state', ''))}"
+        f"<td>{_text(item.get('reason', ''))}"
+        for item in listed
+    ]
+    head = "<tr><th>Servable<th>Version<th>State<th>Reason"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _section(plane: DataPlane, name: str, base_url: str) -> str:
+    """Return a servable's signature and example; nothing for one that cannot be described."""
+    try:
+        description = plane.describe(name, None)
+    except ServingError:
+        return ""
+    batch = description.batch
+    batching = f"batches of up to {description.max_batch_size}" if batch.batched else "one by one"
+    reason = f" ({_text(batch.reason)})" if batch.reason else ""
+    rows = "".join(
+        f"<tr><td>{kind}<td>{_text(spec.name)}<td><code>{_text(spec.text())}</code>"
+        for kind, specs in (
+            ("input", description.signature.inputs),
+            ("output", description.signature.outputs),
+        )
+        for spec in specs
+    )
+    return (
+        f"<h2>{_text(name)}</h2><p>{_text(description.platform)}, runs {batching}{reason}</p>"
+        f"<table>{rows}</table><pre><code>{_text(curl(description, base_url))}</code></pre>"
+    )
+
+
+def curl(description: Description, base_url: str) -> str:
+    """Return a curl command that calls the servable with one example instance."""
+    instance, shortened = {}, False
+    for item in plan_for(description).inputs:
+        spec, dims = item.spec, item.row or ()
+        shortened |= element_count([_size(dim) for dim in dims]) > _EXAMPLE_ELEMENTS
+        instance[spec.name] = _example(spec, dims)
+    body = json.dumps({"servable": description.servable, "instances": [instance]})
+    note = "# the lists are cut short here: send as many elements as the signature says\n"
+    return (
+        f"{note if shortened else ''}curl {base_url.rstrip('/')}/predict "
+        f"-H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
+    )
+
+
+def _size(dim: Dim) -> int:
+    return dim if isinstance(dim, int) else 1
+
+
+def _example(spec: TensorSpec, dims: tuple[Dim, ...]) -> Any:
+    """Return nested lists of a neutral element, each list cut to what a page can hold."""
+    value: Any = 0.5 if spec.dtype.name.startswith(("FP", "BF")) else 0
+    if spec.dtype is BYTES:
+        value = "text"
+    elif spec.dtype is BOOL:
+        value = True
+    large = element_count([_size(dim) for dim in dims]) > _EXAMPLE_ELEMENTS
+    for dim in reversed(dims):
+        size = _size(dim)
+        value = [value] * (min(size, 2) if large else size)
+    return value
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

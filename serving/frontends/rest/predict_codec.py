@@ -1,0 +1,316 @@
+"""The wire format of ``POST /predict``: JSON in, JSON out, rows or whole tensors.
+
+Request::
+
+    {"servable": "digits", "version": 2, "method": "predict", "id": "a1", "parameters": {},
+     "instances": [{"image": [[...]]}, ...]}     one object per row, without the batch axis
+     "inputs": {"image": [[[...]]]}              or: whole tensors in the engine's shape
+
+``servable`` may be left out when one is served; all but ``instances`` or ``inputs`` may be left
+out. With one input, an instance may be the bare value. A value is a number, a string, a
+boolean, nested lists of them (``json_tensor`` has the rules), or::
+
+    {"b64": "AACAPw==", "dtype": "FP32", "shape": [1]}
+
+that is raw little-endian elements. ``dtype`` is only checked; ``shape`` may be left out when
+the declared shape has at most one size that varies. Without ``shape``, the bytes for a BYTES
+input are its one element; with it they are V2's length-prefixed elements.
+
+Answer: ``{"servable", "version", "method", "instances": [{output: value}, ...]}`` in the order
+of the request, or ``"outputs": {output: value}``; ``id`` when one was given. Strings that are
+no UTF-8 come as ``{"b64": ...}``, sequence and map outputs as JSON values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.errors import InvalidRequest, NotFound, UnsupportedMedia
+from serving.frontends.rest import (
+    json_answer,
+    json_document,
+    json_tensor,
+    names,
+    predict_rows,
+    raw_tensor,
+)
+from serving.frontends.rest.fit import adapt, check_dtype, check_names
+from serving.frontends.rest.json_document import Document, is_array, is_object, wrong_type
+from serving.frontends.rest.json_tensor import Value
+from serving.frontends.rest.plan import Dims, InputPlan, Plan, plan_for
+from serving.frontends.rest.wire import (
+    Describe,
+    Headers,
+    Reply,
+    deadline_from,
+    media_type,
+    request_id,
+)
+from serving.request import Description, InferRequest, InferResponse
+from serving.tensor import BYTES, Tensor, TensorSpec, element_count
+
+METHOD = "predict"
+"""The name of the only method of a servable without methods of its own."""
+
+_KNOWN = ("servable", "version", "method", "instances", "inputs", "parameters", "id")
+_VALUE = ("b64", "dtype", "shape")
+_MEDIA = ("", "application/json", "text/plain", "application/x-www-form-urlencoded")
+_ONE_ROW = "an instance is one row: leave the batch axis out, or send 'inputs' with whole tensors"
+
+
+@dataclass(frozen=True)
+class PredictCall:
+    """A decoded call; ``groups`` is None for the ``inputs`` form."""
+
+    description: Description
+    requests: tuple[InferRequest, ...]
+    groups: tuple[predict_rows.Group, ...] | None
+    id: str
+
+    @property
+    def encodes_fast(self) -> bool:
+        """False: every number is written as text."""
+        return False
+
+    def encode(self, responses: Sequence[InferResponse]) -> Reply:
+        """Write the answers as one JSON object."""
+        version = responses[0].version if responses else self.description.version
+        answer: dict[str, Any] = {
+            "servable": self.description.servable,
+            "version": version,
+            "method": METHOD,
+        }
+        if self.id:
+            answer["id"] = self.id
+        if self.groups is None:
+            specs = {spec.name: spec for spec in self.description.signature.outputs}
+            answer["outputs"] = {
+                t.name: predict_rows.whole(t, specs.get(t.name)) for t in responses[0].outputs
+            }
+        else:
+            answer["instances"] = predict_rows.split(self.groups, responses, self.description)
+        return Reply(json_answer.dumps(answer))
+
+
+def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> PredictCall:
+    """Decode the body of ``POST /predict``; ``now`` is monotonic seconds, for deadlines.
+
+    Raises NotFound (servable, version, method), UnsupportedMedia, or InvalidRequest naming the
+    instance and input that are wrong; one bad instance refuses the whole call.
+    """
+    _check_media(headers)
+    document = json_document.parse(body)
+    found = json_document.fields(document.root, "")
+    json_document.known_only(found, _KNOWN, "body")
+    description = describe(_servable(found), _version(found))
+    _check_method(found)
+    if ("instances" in found) == ("inputs" in found):
+        both = "instances" in found
+        raise InvalidRequest(
+            "the body must have either 'instances' or 'inputs'",
+            code="bad_body",
+            where="body",
+            expected="exactly one of 'instances' and 'inputs'",
+            given="both" if both else "neither",
+        )
+    common = _Common(found, headers, description, now)
+    if "inputs" in found:
+        call = _decode_inputs(document, found["inputs"], common)
+    else:
+        call = _decode_instances(document, found["instances"], common)
+    document.settle()
+    return call
+
+
+class _Common:
+    """What all requests of a call have in common."""
+
+    __slots__ = ("deadline", "description", "id", "parameters", "trace", "version")
+
+    def __init__(
+        self, found: dict[str, Any], headers: Headers, description: Description, now: float
+    ) -> None:
+        self.description = description
+        self.id = json_document.text_field(found, "id", "id", "")
+        self.version = _version(found)
+        self.trace = self.id or request_id(headers)
+        self.deadline = deadline_from(headers, now)
+        raw = found.get("parameters")
+        self.parameters = {} if raw is None else json_document.scalars(raw, "parameters")
+
+    def request(self, inputs: tuple[Tensor, ...]) -> InferRequest:
+        return InferRequest(
+            self.description.servable,
+            inputs,
+            version=self.version,
+            id=self.trace,
+            deadline=self.deadline,
+            parameters=self.parameters,
+        )
+
+
+def _check_media(headers: Headers) -> None:
+    """Refuse what is surely no JSON; curl's default type is let through, the body decides."""
+    kind = media_type(headers)
+    if kind not in _MEDIA and not kind.endswith("+json"):
+        raise UnsupportedMedia(
+            "this route reads JSON",
+            where="header Content-Type",
+            expected="application/json",
+            given=repr(kind[:80]),
+        )
+
+
+def _servable(found: dict[str, Any]) -> str | None:
+    if found.get("servable") is None:
+        return None
+    return names.check(json_document.text_field(found, "servable", "servable"), "servable")
+
+
+def _version(found: dict[str, Any]) -> int | None:
+    version = found.get("version")
+    if version is None:
+        return None
+    if type(version) is not int or version < 1:
+        raise wrong_type("version", "a positive integer", version)
+    return version
+
+
+def _check_method(found: dict[str, Any]) -> None:
+    method = found.get("method")
+    if method is None or method == METHOD:
+        return
+    name = json_document.text_field(found, "method", "method")
+    raise NotFound(
+        f"there is no method {name[:80]!r}",
+        code="unknown_method",
+        where="method",
+        expected=repr(METHOD),
+        fix="leave 'method' out",
+    )
+
+
+def _decode_inputs(document: Document, raw: Any, common: _Common) -> PredictCall:
+    """Decode whole tensors into exactly one request."""
+    specs = common.description.signature.inputs
+    if not is_object(raw):
+        raise wrong_type("inputs", "an object of the form {input: value}", raw)
+    given = json_document.fields(raw, "inputs")
+    check_names(set(given), specs, "inputs")
+    inputs = []
+    for item in plan_for(common.description).inputs:
+        spec, dims = item.spec, item.whole
+        where = f"inputs.{spec.name}"
+        value = adapt(_value(document, given[spec.name], spec, dims, where), dims, where)
+        inputs.append(Tensor(spec.name, spec.dtype, value.shape, value.array, value.items))
+    request = common.request(tuple(inputs))
+    return PredictCall(common.description, (request,), None, common.id)
+
+
+def _decode_instances(document: Document, raw: Any, common: _Common) -> PredictCall:
+    """Decode rows into as few requests as their shapes allow."""
+    if not is_array(raw):
+        raise wrong_type("instances", "a list of instances", raw)
+    if not len(raw):
+        raise InvalidRequest(
+            "there are no instances",
+            code="no_instances",
+            where="instances",
+            expected="at least one",
+        )
+    description = common.description
+    plan = plan_for(description)
+    groups = _whole_rows(document, raw, plan)
+    if groups is None:
+        decoded = [_row(document, item, i, plan) for i, item in enumerate(document.elements(raw))]
+        groups = predict_rows.group(decoded, plan)
+    requests = tuple(common.request(group.inputs) for group in groups)
+    return PredictCall(description, requests, groups, common.id)
+
+
+def _whole_rows(document: Document, raw: Any, plan: Plan) -> tuple[predict_rows.Group, ...] | None:
+    """Read bare rows of one input as the one tensor they are; None when they are not that.
+
+    Spares an array per row. Whoever falls through (rows of several lengths, mistakes, too many
+    rows for one batch) is read row by row, which also finds the words for a mistake.
+    """
+    only = plan.inputs[0] if len(plan.inputs) == 1 else None
+    if only is None or only.axis != 0 or only.spec.dtype is BYTES or is_object(raw[0]):
+        return None
+    rows = len(raw)
+    if rows > plan.description.max_batch_size > 0:
+        return None
+    spec = only.spec
+    try:
+        value = json_tensor.read(document, raw, spec.dtype, "instances")
+        value = adapt(value, only.whole, "instances")
+    except InvalidRequest:
+        document.arrays_seen = 0
+        document.leaves.clear()
+        return None
+    tensor = Tensor(spec.name, spec.dtype, value.shape, value.array)
+    return (predict_rows.Group(tuple(range(rows)), (tensor,)),)
+
+
+def _row(document: Document, raw: Any, index: int, plan: Plan) -> predict_rows.Row:
+    """Read one instance into a value per input, in signature order."""
+    where = f"instances[{index}]"
+    if not is_object(raw) or _is_value(raw, plan):
+        if len(plan.inputs) != 1:
+            raise wrong_type(where, "an object of the form {input: value}", raw)
+        return (_row_value(document, raw, plan.inputs[0], where),)
+    given = json_document.fields(raw, where)
+    if given.keys() != plan.by_name.keys():
+        check_names(set(given), plan.description.signature.inputs, where)
+    return tuple(
+        [
+            _row_value(document, given[item.spec.name], item, f"{where}.{item.spec.name}")
+            for item in plan.inputs
+        ]
+    )
+
+
+def _is_value(raw: Any, plan: Plan) -> bool:
+    """Return whether an object is a ``{"b64"}`` value rather than an instance."""
+    return len(plan.inputs) == 1 and "b64" not in plan.by_name and "b64" in raw
+
+
+def _row_value(document: Document, raw: Any, item: InputPlan, where: str) -> Value:
+    value = _value(document, raw, item.spec, item.row, where)
+    return adapt(value, item.row, where, _ONE_ROW if item.axis is not None else "")
+
+
+def _value(document: Document, raw: Any, spec: TensorSpec, dims: Dims, where: str) -> Value:
+    """Read one value: a number, a string, nested lists, or a ``{"b64"}`` object."""
+    if not is_object(raw):
+        return json_tensor.read(document, raw, spec.dtype, where)
+    given = json_document.fields(raw, where)
+    json_document.known_only(given, _VALUE, where)
+    if "b64" not in given:
+        raise wrong_type(where, 'a value, or {"b64": "..."}', raw)
+    if given.get("dtype") is not None:
+        check_dtype(json_document.text_field(given, "dtype", where), spec, f"{where}.dtype")
+    data = json_tensor.read_base64(given["b64"], where)
+    if given.get("shape") is not None:
+        shape = json_document.shape_field(document, given["shape"], f"{where}.shape")
+    elif spec.dtype is BYTES:
+        return Value((), None, [data])
+    else:
+        shape = _deduced(dims, len(data) // spec.dtype.itemsize, where)
+    return raw_tensor.read(memoryview(data), spec.dtype, shape, spec.name, where)
+
+
+def _deduced(dims: Dims, count: int, where: str) -> tuple[int, ...]:
+    """Return the shape that ``count`` elements must have when at most one size varies."""
+    varying = 2 if dims is None else sum(isinstance(dim, str) for dim in dims)
+    if dims is None or varying > 1:
+        raise InvalidRequest(
+            "the shape does not follow from the number of bytes",
+            code="missing_shape",
+            where=where,
+            fix='add "shape": [...] beside "b64"',
+        )
+    known = element_count([dim for dim in dims if isinstance(dim, int)])
+    return tuple(dim if isinstance(dim, int) else (count // known if known else 0) for dim in dims)

@@ -1,0 +1,162 @@
+"""Turn instances into requests of many rows, and the rows of the answers back into instances.
+
+An instance of a batched servable is one row: its tensors without their batch axis. Rows of
+equal shapes (and equal shared inputs, those without a batch axis) run as one request of at
+most ``max_batch_size`` rows; the rest run as further requests. Where there is no batch axis,
+each instance is a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving.errors import InternalError, InvalidRequest
+from serving.frontends.rest import json_answer
+from serving.frontends.rest.json_tensor import Value
+from serving.frontends.rest.plan import InputPlan, Plan
+from serving.request import Description, InferResponse
+from serving.tensor import Signature, Tensor, TensorSpec
+
+MAX_REQUESTS = 1024
+"""Requests that one call may turn into; what cannot be batched is claimed one by one."""
+
+Row = tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Instances that run as one request: their places in the call, and the request's inputs."""
+
+    places: tuple[int, ...]
+    inputs: tuple[Tensor, ...]
+
+
+def group(rows: Sequence[Row], plan: Plan) -> tuple[Group, ...]:
+    """Return the requests for the rows (each in signature order), all places covered once."""
+    description = plan.description
+    if not description.batch.batched:
+        groups = [[i] for i in range(len(rows))]
+    else:
+        groups = _alike(rows, plan, description.max_batch_size) if len(rows) > 1 else [[0]]
+    if len(groups) > MAX_REQUESTS:
+        raise InvalidRequest(
+            "the instances cannot be batched and are too many to run one by one in one call",
+            code="too_many_instances",
+            where="instances",
+            expected=f"at most {MAX_REQUESTS} requests",
+            given=str(len(groups)),
+            fix="send them in several calls",
+        )
+    return tuple([_group(rows, places, plan) for places in groups])
+
+
+def _group(rows: Sequence[Row], places: list[int], plan: Plan) -> Group:
+    inputs = [
+        _stack(item, [rows[place][index] for place in places])
+        for index, item in enumerate(plan.inputs)
+    ]
+    return Group(tuple(places), tuple(inputs))
+
+
+def _alike(rows: Sequence[Row], plan: Plan, most: int) -> list[list[int]]:
+    """Return the places of rows that may share a request, at most ``most`` together."""
+    shared = [i for i, item in enumerate(plan.inputs) if item.axis is None] if plan.shares else []
+    found: dict[Any, list[int]] = {}
+    for place, row in enumerate(rows):
+        key: Any = tuple([value.shape for value in row])
+        if shared:
+            key = (key, tuple([_content(row[i]) for i in shared]))
+        found.setdefault(key, []).append(place)
+    step = most if most > 0 else len(rows)
+    return [
+        places[start : start + step]
+        for places in found.values()
+        for start in range(0, len(places), step)
+    ]
+
+
+def _content(value: Value) -> Any:
+    return tuple(value.items or ()) if value.array is None else value.array.tobytes()
+
+
+def _stack(item: InputPlan, values: list[Value]) -> Tensor:
+    """Return one input of a request: its rows along the batch axis, or what they share."""
+    spec, axis, first = item.spec, item.axis, values[0]
+    if axis is None:
+        return Tensor(spec.name, spec.dtype, first.shape, first.array, first.items)
+    shape = (*first.shape[:axis], len(values), *first.shape[axis:])
+    if first.array is None:
+        return Tensor(spec.name, spec.dtype, shape, None, _stack_items(values, axis))
+    if len(values) == 1:
+        return Tensor(spec.name, spec.dtype, shape, first.array.reshape(shape))
+    arrays = [value.array for value in values if value.array is not None]
+    stacked = np.ascontiguousarray(np.stack(arrays, axis))
+    return Tensor(spec.name, spec.dtype, shape, stacked)
+
+
+def _stack_items(values: list[Value], axis: int) -> list[bytes]:
+    if axis == 0:
+        return [item for value in values for item in value.items or ()]
+    stacked = np.stack([_objects(value.items or (), value.shape) for value in values], axis)
+    return list(stacked.reshape(-1))
+
+
+def _objects(items: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """Return an array of Python objects; numpy's own constructor would cut NULs off bytes."""
+    flat = np.empty(len(items), dtype=object)
+    flat[:] = items
+    return flat.reshape(shape)
+
+
+def split(
+    groups: Sequence[Group], responses: Sequence[InferResponse], description: Description
+) -> list[dict[str, Any]]:
+    """Return one object per instance, ``{output: JSON value}``, in the order of the call."""
+    answers: list[dict[str, Any]] = [{} for _ in range(sum(len(g.places) for g in groups))]
+    for item, response in zip(groups, responses, strict=True):
+        for tensor in response.outputs:
+            values = _instance_values(tensor, len(item.places), description)
+            for place, value in zip(item.places, values, strict=True):
+                answers[place][tensor.name] = value
+    return answers
+
+
+def _instance_values(tensor: Tensor, rows: int, description: Description) -> Sequence[Any]:
+    index, spec = _output(description.signature, tensor.name)
+    axes = description.batch.outputs
+    axis = axes[index] if description.batch.batched and index < len(axes) else None
+    if axis is None:
+        return [whole(tensor, spec)] * rows
+    if axis >= len(tensor.shape) or tensor.shape[axis] != rows:
+        raise InternalError(f"output {tensor.name!r} does not have a row for each instance")
+    if tensor.array is not None:
+        array = json_answer.numbers(tensor)
+        if axis:
+            array = np.ascontiguousarray(np.moveaxis(array, axis, 0))
+        return [json_answer.plain(row) for row in array]
+    write = json_answer.document if spec is not None and spec.json else json_answer.text
+    elements = [write(item) for item in tensor.items or ()]
+    if axis:
+        elements = list(np.moveaxis(_objects(elements, tensor.shape), axis, 0).reshape(-1))
+    row_shape = tensor.shape[:axis] + tensor.shape[axis + 1 :]
+    size = len(elements) // rows
+    return [json_answer.nested(elements[i * size : (i + 1) * size], row_shape) for i in range(rows)]
+
+
+def _output(signature: Signature, name: str) -> tuple[int, TensorSpec | None]:
+    for index, spec in enumerate(signature.outputs):
+        if spec.name == name:
+            return index, spec
+    raise InternalError(f"output {name!r} is not in the signature")
+
+
+def whole(tensor: Tensor, spec: TensorSpec | None) -> Any:
+    """Return a whole tensor as a JSON value, the batch axis included."""
+    if tensor.array is not None:
+        return json_answer.plain(json_answer.numbers(tensor))
+    write = json_answer.document if spec is not None and spec.json else json_answer.text
+    return json_answer.nested([write(item) for item in tensor.items or ()], tensor.shape)

@@ -1,0 +1,173 @@
+"""The REST front end as the master sees it: start, drain, stop.
+
+It embeds uvicorn in an event loop that is already running: no signal handlers, no access log,
+no lifespan. The listening socket is made here, so that a taken port is a clear error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from serving.config import ServerSettings
+from serving.dataplane import DataPlane
+from serving.errors import ConfigError
+from serving.frontends.rest.app import RestApp
+from serving.frontends.rest.guard import GuardedProtocol
+
+KEEP_ALIVE_S = 75
+"""Longer than the 60 s after which common load balancers drop an idle connection themselves."""
+
+_BACKLOG = 2048
+_TICK_S = 1.0
+_POLL_S = 0.01
+_POOL_THREADS = 2
+
+
+class RestFrontEnd:
+    """Owns the listening socket, its connections, and the threads for large messages.
+
+    Called by the master, on the thread of its event loop.
+    """
+
+    def __init__(self, plane: DataPlane, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="rest-codec")
+        self.app = RestApp(plane, settings, self._pool)
+        self._config = uvicorn.Config(
+            self.app,
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self._port: int | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; known after ``start``."""
+        assert self._port is not None, "start() comes first"
+        return self._port
+
+    async def start(self) -> None:
+        """Bind and listen. Raises ConfigError, naming the flag, when the address cannot be had."""
+        self._config.load()
+        listener = _listen(self._settings.host, self._settings.rest_port)
+        self._port = int(listener.getsockname()[1])
+        loop = asyncio.get_running_loop()
+        self._tick()
+        try:
+            self._server = await loop.create_server(
+                self._connection, sock=listener, backlog=_BACKLOG
+            )
+        except BaseException:
+            listener.close()
+            raise
+        self._ticker = loop.create_task(self._tick_for_ever())
+
+    def _connection(self) -> GuardedProtocol:
+        return GuardedProtocol(config=self._config, server_state=self._state, app_state={})
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._tick()
+
+    def _tick(self) -> None:
+        """Renew the Date header; close connections whose clients have gone silent."""
+        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        now = time.monotonic()
+        for connection in list(self._state.connections):
+            if isinstance(connection, GuardedProtocol) and connection.overdue(now):
+                connection.transport.close()
+
+    async def drain(self, deadline_s: float) -> None:
+        """Stop accepting and let accepted requests finish, for at most ``deadline_s`` seconds.
+
+        Idle connections are closed at once; the others carry ``Connection: close`` on the
+        response they are waiting for.
+        """
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        end = time.monotonic() + deadline_s
+        while (self._state.connections or self._state.tasks) and time.monotonic() < end:
+            await asyncio.sleep(_POLL_S)
+
+    async def stop(self) -> None:
+        """Stop now: requests that are still running are cancelled, connections are cut."""
+        if self._server is not None:
+            self._server.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        tasks = list(self._state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens and does not block."""
+    if not 0 <= port <= 65535:
+        # getaddrinfo would quietly take the lowest 16 bits.
+        raise _cannot_listen(host, port, OverflowError("a port is a number from 0 to 65535"))
+    listener = None
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        return listener
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise _cannot_listen(host, port, error) from None
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> ConfigError:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return ConfigError(
+            f"port {port} of {host} is taken by another process",
+            code="port_taken",
+            where="--rest-port",
+            given=str(port),
+            fix="choose another port with --rest-port, or 0 for a free one",
+        )
+    flag = "--rest-port" if isinstance(error, OverflowError) or number == errno.EACCES else "--host"
+    return ConfigError(
+        f"cannot listen on port {port} of {host}: {getattr(error, 'strerror', '') or error}",
+        code="cannot_listen",
+        where=flag,
+        given=str(port) if flag == "--rest-port" else host,
+        fix=f"choose another value for {flag}",
+    )

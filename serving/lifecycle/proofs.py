@@ -1,0 +1,80 @@
+"""What trial loads have shown, remembered by content, so that a restart need not repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+from pathlib import Path
+
+import serving
+from serving.channel.messages import Load
+from serving.tensor import BatchAxes
+
+_log = logging.getLogger("serving.lifecycle")
+
+
+def default_cache_dir() -> Path:
+    """Return ``$XDG_CACHE_HOME/serving`` or ``~/.cache/serving``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(base) / "serving" if base else Path.home() / ".cache" / "serving"
+
+
+class Proofs:
+    """A folder of small files, one for each (content, engine version, settings) that loaded well.
+
+    Losing it costs a trial load. A folder that cannot be written is reported once and then done
+    without.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "proofs"
+        self._complained = False
+
+    def recall(self, order: Load, digest: str) -> BatchAxes | None:
+        """Return the batch axes that were proved for this content, or None."""
+        try:
+            data = json.loads(self._file(order, digest).read_bytes())
+            return BatchAxes.from_json(data["batch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remember(self, order: Load, digest: str, batch: BatchAxes) -> None:
+        """Keep what a trial has shown."""
+        file = self._file(order, digest)
+        draft = file.with_suffix(f".{os.getpid()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps({"name": order.name, "batch": batch.to_json()}))
+            draft.replace(file)
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                _log.warning(
+                    "the cache folder cannot be written (%s); every start will try models anew",
+                    os.strerror(error.errno or 0),
+                )
+
+    def _file(self, order: Load, digest: str) -> Path:
+        key = json.dumps(
+            [
+                digest,
+                order.backend,
+                _engine_version(order.backend),
+                serving.__version__,
+                order.batch,
+                order.max_batch_size > 1,
+                order.threads,
+            ]
+        )
+        return self._folder / (hashlib.sha256(key.encode()).hexdigest() + ".json")
+
+
+def _engine_version(backend: str) -> str:
+    """Read the version from the package's metadata; the engine itself is never imported here."""
+    try:
+        return importlib.metadata.version(backend)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,45 @@
+"""The states of a version and the moves between them."""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.Enum):
+    """Where a version is in its life.
+
+    The legal moves::
+
+        NEW ──→ LOADING ──→ WARMING ──→ READY ──→ DRAINING ──→ UNLOADED
+         │         │           │                                  │
+         └─────────┴───────────┴──→ FAILED ──────→ LOADING ←──────┘
+
+    READY is announced late (after warming) and withdrawn early (before draining). FAILED keeps
+    its reason; both FAILED and UNLOADED may be loaded again.
+    """
+
+    NEW = "NEW"
+    LOADING = "LOADING"
+    WARMING = "WARMING"
+    READY = "READY"
+    DRAINING = "DRAINING"
+    UNLOADED = "UNLOADED"
+    FAILED = "FAILED"
+
+
+_MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.LOADING, State.FAILED}),
+    State.LOADING: frozenset({State.WARMING, State.FAILED}),
+    State.WARMING: frozenset({State.READY, State.FAILED}),
+    State.READY: frozenset({State.DRAINING}),
+    State.DRAINING: frozenset({State.UNLOADED}),
+    State.UNLOADED: frozenset({State.LOADING}),
+    State.FAILED: frozenset({State.LOADING}),
+}
+
+
+def move(current: State, target: State) -> State:
+    """Return ``target``; raises ValueError for a move that the life of a version does not have."""
+    if target not in _MOVES[current]:
+        raise ValueError(f"a version cannot go from {current.value} to {target.value}")
+    return target

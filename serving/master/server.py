@@ -1,0 +1,172 @@
+"""Builds the server, starts it in order, and stops it in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import uvloop
+
+from serving import logs
+from serving.channel.arena import Arena
+from serving.config import ServerSettings
+from serving.errors import ServingError
+from serving.exit_codes import ExitCode, exit_code_for
+from serving.frontends.grpc.server import GrpcFrontEnd
+from serving.frontends.rest.server import RestFrontEnd
+from serving.lifecycle.manager import Manager
+from serving.lifecycle.proofs import Proofs, default_cache_dir
+from serving.master.banner import banner
+from serving.master.plane import MasterPlane
+from serving.master.supervisor import Supervisor
+from serving.scheduling.scheduler import Scheduler
+
+_log = logging.getLogger("serving.master")
+
+_WORKERS_LEAVE_S = 5.0
+
+
+def run(settings: ServerSettings) -> int:
+    """Serve until told to stop; returns the exit code."""
+    logs.configure(settings.log_format, settings.log_level, "master")
+    _raise_descriptor_limit()
+    try:
+        return int(uvloop.run(Server(settings).run()))
+    except ServingError as error:
+        _log.error("%s", error)
+        return int(exit_code_for(error))
+
+
+class Server:
+    """Owns every part of the master. Constructing it does nothing yet."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._arena = Arena(settings.memory_mb << 20, self._segment_closed)
+        self._scheduler = Scheduler(self._arena)
+        self._supervisor = Supervisor(
+            self._scheduler, workers=settings.workers, log_level=settings.log_level
+        )
+        self._plane = MasterPlane(
+            self._scheduler, self._arena, strict_readiness=settings.strict_readiness
+        )
+        self._manager = Manager(
+            settings.model_dir,
+            self._supervisor,
+            self._plane,
+            Proofs(settings.cache_dir or default_cache_dir()),
+            threads=max(1, len(os.sched_getaffinity(0)) // settings.workers),
+            load_timeout_s=settings.load_timeout_s,
+        )
+        self._plane.attach(self._manager)
+        self._rest = RestFrontEnd(self._plane, settings)
+        self._grpc = GrpcFrontEnd(self._plane, settings)
+        self._stop_asked = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> ExitCode:
+        """Start, serve until a signal, stop."""
+        self._catch_signals()
+        try:
+            started = asyncio.create_task(self._start())
+            stop = asyncio.create_task(self._stop_asked.wait())
+            await asyncio.wait({started, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not started.done():
+                started.cancel()
+                await asyncio.wait({started})
+            if not started.cancelled():
+                started.result()
+            await stop
+        finally:
+            await self._stop()
+        return ExitCode.OK
+
+    async def _start(self) -> None:
+        """Bind first (a taken port is known at once), then bring workers and models up."""
+        began = time.monotonic()
+        await self._rest.start()
+        await self._grpc.start()
+        await self._supervisor.start()
+        await self._manager.start()
+        took_s = time.monotonic() - began
+        for line in banner(self._settings, self._rest.port, self._grpc.port, self._plane, took_s):
+            _log.info("%s", line)
+        self._write_ready_file()
+
+    async def _stop(self) -> None:
+        """Not ready → stop accepting → finish what was accepted → workers → memory."""
+        began = time.monotonic()
+        deadline_s = self._settings.drain_timeout_s
+        self._plane.draining = True
+        self._remove_ready_file()
+        await asyncio.gather(
+            self._rest.drain(deadline_s), self._grpc.drain(deadline_s), return_exceptions=False
+        )
+        await self._manager.stop()
+        await asyncio.gather(self._rest.stop(), self._grpc.stop())
+        await self._supervisor.stop(_WORKERS_LEAVE_S)
+        self._arena.close()
+        _log.info("stopped in %.1f s", time.monotonic() - began)
+
+    # -- signals -------------------------------------------------------------------------------
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            _log.info(
+                "%s: finishing what was accepted (at most %g s); once more to stop at once",
+                signal.Signals(number).name,
+                self._settings.drain_timeout_s,
+            )
+            self._stop_asked.set()
+            return
+        self._supervisor.kill()
+        self._remove_ready_file()
+        # 128 + the signal's number, as a shell would report a process that it ended.
+        os._exit(128 + number)
+
+    # -- the ready file --------------------------------------------------------------------------
+
+    def _write_ready_file(self) -> None:
+        """Tell a waiting script where the server is; the file appears whole or not at all."""
+        file = self._settings.ready_file
+        if file is None:
+            return
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        draft.write_text(
+            json.dumps(
+                {
+                    "pid": os.getpid(),
+                    "host": self._settings.host,
+                    "rest_port": self._rest.port,
+                    "grpc_port": self._grpc.port,
+                    "ready": self._plane.ready(),
+                }
+            )
+        )
+        draft.replace(file)
+
+    def _remove_ready_file(self) -> None:
+        if self._settings.ready_file is not None:
+            Path(self._settings.ready_file).unlink(missing_ok=True)
+
+    def _segment_closed(self, segment_id: int) -> None:
+        self._scheduler.forget_segment(segment_id)
+
+
+def _raise_descriptor_limit() -> None:
+    """Connections, segments and links are descriptors: take all that the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

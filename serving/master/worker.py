@@ -1,0 +1,332 @@
+"""A worker process as the master sees it: started, talking, lost, reaped."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from serving import logs
+from serving.channel.link import AsyncLink, pair
+from serving.channel.messages import (
+    PROTOCOL,
+    Cancel,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Message,
+    Progress,
+    Stop,
+    Unload,
+    Unloaded,
+)
+from serving.errors import LoadError, Unavailable
+from serving.scheduling.slot import Slot, SlotEvents
+
+_log = logging.getLogger("serving.worker")
+
+_STDERR_LINES = 20
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """How to start a worker. ``data_limit_mb`` 0 sets no limit."""
+
+    name: str
+    slots: int = 1
+    interpreter: str = sys.executable
+    log_level: str = "info"
+    data_limit_mb: int = 0
+    expendable: bool = False
+
+
+class WorkerEvents(Protocol):
+    """Who is told of a worker's end."""
+
+    def worker_lost(self, worker: Worker) -> None:
+        """It is dead or dying: its runs will not be answered."""
+        ...
+
+    def worker_reaped(self, worker: Worker) -> None:
+        """Its process is gone for certain: what it could write to may be used again."""
+        ...
+
+
+class UnreadyWorker:
+    """A process that has been started and has not said hello."""
+
+    def __init__(self, spec: WorkerSpec, slot_events: SlotEvents, events: WorkerEvents) -> None:
+        self._spec = spec
+        self._slot_events = slot_events
+        self._events = events
+
+    async def start(self, timeout_s: float) -> Worker:
+        """Start the process and wait for its hello; raises Unavailable when it does not come."""
+        control, theirs = pair()
+        runs = [pair() for _ in range(self._spec.slots)]
+        passed = [theirs, *[end for _, end in runs]]
+        try:
+            process = subprocess.Popen(
+                self._command(theirs, [end for _, end in runs]),
+                pass_fds=[end.fileno() for end in passed],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
+            )
+        except OSError as error:
+            for end in [control, *[ours for ours, _ in runs]]:
+                end.close()
+            problem = os.strerror(error.errno or 0)
+            raise Unavailable(f"a worker could not be started: {problem}") from error
+        finally:
+            for end in passed:
+                end.close()
+        worker = Worker(self._spec, process, self._slot_events, self._events)
+        worker.connect(control, [ours for ours, _ in runs])
+        try:
+            async with asyncio.timeout(timeout_s):
+                hello = await worker.hello
+        except TimeoutError:
+            worker.kill()
+            await worker.gone.wait()
+            raise Unavailable(f"a worker said nothing for {timeout_s:g} s") from None
+        if hello is None or hello.protocol != PROTOCOL:
+            worker.kill()
+            await worker.gone.wait()
+            why = worker.last_words() if hello is None else "it is of another build"
+            raise Unavailable(f"a worker did not start: {why}")
+        return worker
+
+    def _command(self, control: socket.socket, runs: list[socket.socket]) -> list[str]:
+        spec = self._spec
+        command = [
+            spec.interpreter, "-m", "serving.worker",
+            "--master", str(os.getpid()),
+            "--name", spec.name,
+            "--log-level", spec.log_level,
+            "--control-fd", str(control.fileno()),
+        ]  # fmt: skip
+        for end in runs:
+            command += ["--run-fd", str(end.fileno())]
+        if spec.data_limit_mb:
+            command += ["--data-limit-mb", str(spec.data_limit_mb)]
+        if spec.expendable:
+            command.append("--expendable")
+        return command
+
+
+class Worker:
+    """A running worker. ``models`` are the ones it has loaded; ``gone`` is set once reaped."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        process: subprocess.Popen[bytes],
+        slot_events: SlotEvents,
+        events: WorkerEvents,
+    ) -> None:
+        self.spec = spec
+        self.pid = process.pid
+        self.models: set[int] = set()
+        self.slots: list[Slot] = []
+        self.lost = False
+        self.gone = asyncio.Event()
+        self.returncode = 0
+        self.stopping = False
+        self._process = process
+        self._slot_events = slot_events
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self.hello: asyncio.Future[Hello | None] = self._loop.create_future()
+        self._loads: dict[int, asyncio.Future[Loaded]] = {}
+        self._phases: dict[int, Callable[[str], None]] = {}
+        self._unloads: dict[int, asyncio.Future[None]] = {}
+        self._stderr: collections.deque[bytes] = collections.deque(maxlen=_STDERR_LINES)
+        self._partial = b""
+        self._pidfd = os.pidfd_open(process.pid)
+
+    @property
+    def name(self) -> str:
+        """Its name in logs."""
+        return self.spec.name
+
+    def connect(self, control: socket.socket, runs: list[socket.socket]) -> None:
+        """Begin to listen to the process: its links, its standard error, its end."""
+        self._control = AsyncLink(control, self._heard, self._closed)
+        self._control.start()
+        for end in runs:
+            slot = Slot(end, self._slot_events, self._closed, self._cancel, self.models, self.name)
+            slot.start()
+            self.slots.append(slot)
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
+        self._loop.add_reader(self._process.stderr.fileno(), self._read_stderr)
+        self._loop.add_reader(self._pidfd, self._exited)
+
+    async def load(
+        self, order: Load, timeout_s: float, on_phase: Callable[[str], None] | None = None
+    ) -> Loaded:
+        """Load a model. Raises LoadError: refused, crashed, or over its time (then killed)."""
+        if self.lost:
+            raise LoadError(self._why_lost("while loading"))
+        answer: asyncio.Future[Loaded] = self._loop.create_future()
+        self._loads[order.model] = answer
+        if on_phase is not None:
+            self._phases[order.model] = on_phase
+        self._control.send(order)
+        try:
+            async with asyncio.timeout(timeout_s):
+                loaded = await answer
+        except TimeoutError:
+            self.kill()
+            raise LoadError(
+                f"loading took longer than {timeout_s:g} s and was ended",
+                fix="raise load_timeout_s in servable.toml or --load-timeout-s",
+            ) from None
+        finally:
+            self._loads.pop(order.model, None)
+            self._phases.pop(order.model, None)
+        self.models.add(order.model)
+        return loaded
+
+    async def unload(self, model: int) -> None:
+        """Unload a model and wait until the worker has forgotten it."""
+        self.models.discard(model)
+        if self.lost:
+            return
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._unloads[model] = done
+        self._control.send(Unload(model))
+        await done
+
+    def stop(self) -> None:
+        """Ask it to leave; nothing is in flight."""
+        self.stopping = True
+        self._control.send(Stop())
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+        if not self.gone.is_set():
+            self._process.send_signal(signal.SIGKILL)
+        self._lose()
+
+    def last_words(self) -> str:
+        """Return the last line that it wrote to its standard error, for a reason."""
+        for line in reversed(self._stderr):
+            text = line.decode("utf-8", "replace").strip()
+            if text and not text.startswith("{"):
+                return text[:300]
+        return self._exit_text()
+
+    # -- what it says ---------------------------------------------------------------------------
+
+    def _heard(self, message: Message) -> None:
+        if isinstance(message, Hello):
+            if not self.hello.done():
+                self.hello.set_result(message)
+        elif isinstance(message, Progress):
+            phase = self._phases.get(message.model)
+            if phase is not None:
+                phase(message.phase)
+        elif isinstance(message, (Loaded, LoadFailed)):
+            answer = self._loads.get(message.model)
+            if answer is None or answer.done():
+                return
+            if isinstance(message, Loaded):
+                answer.set_result(message)
+            else:
+                answer.set_exception(LoadError(message.message))
+        elif isinstance(message, Unloaded):
+            done = self._unloads.pop(message.model, None)
+            if done is not None and not done.done():
+                done.set_result(None)
+
+    def _cancel(self, run: int) -> None:
+        self._control.send(Cancel(run))
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        try:
+            chunk = os.read(self._process.stderr.fileno(), 65536)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._loop.remove_reader(self._process.stderr.fileno())
+            return
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        for line in lines:
+            self._stderr.append(line)
+            logs.relay(line, self.name)
+
+    # -- its end --------------------------------------------------------------------------------
+
+    def _closed(self) -> None:
+        """A link ended before the process did: it is dying, or must."""
+        if not self.stopping:
+            self.kill()
+
+    def _exited(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self.returncode = self._process.wait()
+        self._drain_stderr()
+        self.gone.set()
+        self._lose()
+        self._events.worker_reaped(self)
+
+    def _lose(self) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        self._control.close()
+        for slot in self.slots:
+            slot.close()
+        if not self.hello.done():
+            self.hello.set_result(None)
+        for answer in self._loads.values():
+            if not answer.done():
+                self._loop.create_task(self._fail_load(answer))
+        for done in self._unloads.values():
+            if not done.done():
+                done.set_result(None)
+        self._events.worker_lost(self)
+
+    async def _fail_load(self, answer: asyncio.Future[Loaded]) -> None:
+        """Wait for the exit status: it is the better half of the reason."""
+        await self.gone.wait()
+        if not answer.done():
+            answer.set_exception(LoadError(self._why_lost("while loading")))
+
+    def _why_lost(self, when: str) -> str:
+        return f"the worker died {when}: {self.last_words()}"
+
+    def _exit_text(self) -> str:
+        if self.returncode < 0:
+            name = signal.Signals(-self.returncode).name
+            hint = " (the system's out-of-memory killer?)" if name == "SIGKILL" else ""
+            return f"ended by {name}{hint}"
+        return f"ended with status {self.returncode}"
+
+    def _drain_stderr(self) -> None:
+        assert self._process.stderr is not None
+        self._loop.remove_reader(self._process.stderr.fileno())
+        try:
+            while chunk := os.read(self._process.stderr.fileno(), 65536):
+                self._partial += chunk
+        except BlockingIOError:
+            pass  # a grandchild still holds the pipe
+        for line in self._partial.split(b"\n"):
+            self._stderr.append(line)
+            logs.relay(line, self.name)
+        self._partial = b""
+        self._process.stderr.close()

@@ -1,0 +1,189 @@
+"""Reads the listings of a model repository: which entry is a servable, a version, a stray file.
+
+Pure: listings come in as tuples of ``Entry``, decisions go out; ``scanner`` does the looking.
+The layout is ``<model-dir>/<servable>/<version>/<model file>``, where the version folder may be
+missing (version 1) and the servable's folder too (a bare model file is a servable, version 1).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from serving.errors import listing
+from serving.repository import names
+
+
+class Kind(enum.Enum):
+    """What an entry is once its links are followed."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    BROKEN = "broken link"
+    OTHER = "neither file nor folder"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in a folder; ``outside`` marks a link that leaves the model directory."""
+
+    name: str
+    kind: Kind
+    size_bytes: int = 0
+    outside: bool = False
+
+
+Listing = tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class RootLayout:
+    """The model directory: folders that are servables, bare files by servable, and the rest."""
+
+    folders: tuple[str, ...]
+    bare: tuple[tuple[str, tuple[Entry, ...]], ...]
+    refused: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ServableLayout:
+    """A servable's folder: its version folders, or (``bare``) a model without one."""
+
+    versions: tuple[tuple[int, str], ...]
+    bare: bool
+    refused: tuple[tuple[int, str], ...]
+    notes: tuple[str, ...]
+    reason: str = ""
+
+
+OUTSIDE = "is a link that leaves the model directory: copy it in, or point --model-dir at its home"
+BROKEN = "is a link to something that is not there"
+
+
+def read_root(entries: Sequence[Entry]) -> RootLayout:
+    """Sort the entries of the model directory."""
+    folders: list[str] = []
+    files: dict[str, list[Entry]] = {}
+    refused: list[tuple[str, str]] = []
+    notes: list[str] = _misplaced(entries)
+    split = _split_models(entries)
+    for entry in entries:
+        if entry.kind is Kind.FOLDER and not names.is_quiet_folder(entry.name):
+            if entry.name in split.values():
+                continue
+            if problem := names.name_problem(entry.name):
+                refused.append((names.printable(entry.name), problem))
+            elif entry.outside:
+                refused.append((entry.name, f"{entry.name} {OUTSIDE}"))
+            else:
+                folders.append(entry.name)
+        elif entry.kind is Kind.BROKEN and not entry.name.startswith("."):
+            notes.append(f"{names.printable(entry.name)} {BROKEN}")
+        elif entry.kind is Kind.FILE and names.is_model_name(entry.name):
+            name = names.stem(entry.name)
+            if entry.name in split:
+                name = name.removesuffix("_graph")
+            files.setdefault(name, []).append(entry)
+        elif names.extension(names.unfinished(entry.name)):
+            notes.append(f"{names.printable(entry.name)} is not served: still being copied?")
+    for name in sorted(set(files) & set(folders)):
+        shadowed = listing(e.name for e in files.pop(name))
+        notes.append(f"{shadowed} is not served: the folder {name!r} has the same name")
+    for name in list(files):
+        if problem := names.name_problem(name):
+            del files[name]
+            refused.append((names.printable(name), problem))
+    bare = tuple((name, tuple(found)) for name, found in sorted(files.items()))
+    return RootLayout(tuple(sorted(folders)), bare, tuple(sorted(refused)), tuple(notes))
+
+
+def single_servable(entries: Sequence[Entry], look: Callable[[str], Listing]) -> str:
+    """Say what makes the model directory look like one servable's own folder, or return ``""``.
+
+    ``look`` lists a folder by name. It is one if all its folders are versions and one of them is
+    empty or holds a model file itself, instead of version folders of a servable named so.
+    """
+    folders = [
+        e.name for e in entries if e.kind is Kind.FOLDER and not names.is_quiet_folder(e.name)
+    ]
+    if not folders or any(names.version_of(name) is None for name in folders):
+        return ""
+    for name in sorted(folders, key=int):
+        inner = look(name)
+        if any(e.kind is Kind.FOLDER and names.version_of(e.name) is not None for e in inner):
+            return ""
+        models = [e.name for e in inner if e.kind is Kind.FILE and names.is_model_name(e.name)]
+        if models:
+            return f"it holds {name}/{names.printable(models[0])}"
+    return f"it holds only version folders ({listing(sorted(folders, key=int))})"
+
+
+def read_servable(entries: Sequence[Entry]) -> ServableLayout:
+    """Sort the entries of a servable's folder."""
+    versions: list[tuple[int, str]] = []
+    refused: list[tuple[int, str]] = []
+    notes = _unread(entries)
+    split = _split_models(entries)
+    strays: list[str] = []
+    for entry in entries:
+        if entry.kind is not Kind.FOLDER or names.is_quiet_folder(entry.name):
+            continue
+        version = names.version_of(entry.name)
+        if version is not None and entry.outside:
+            refused.append((version, f"{entry.name} {OUTSIDE}"))
+        elif version is not None:
+            versions.append((version, entry.name))
+        elif problem := names.version_problem(entry.name):
+            strays.append(f"folder {entry.name!r} is not a version: {problem}")
+        elif entry.name not in split.values() and not entry.name.endswith("_variables"):
+            shown = names.printable(entry.name)
+            strays.append(f"folder {shown!r} is not a version: version names are digits only")
+    notes += strays
+    models = [e.name for e in entries if e.kind is Kind.FILE and names.is_model_name(e.name)]
+    if versions or refused:
+        if models:
+            notes.append(f"{listing(models)} beside the version folders is not served")
+        return ServableLayout(tuple(sorted(versions)), False, tuple(sorted(refused)), tuple(notes))
+    reason = "" if models or not strays else "holds no version folder: " + "; ".join(strays)
+    return ServableLayout((), True, (), tuple(notes), reason)
+
+
+def _split_models(entries: Sequence[Entry]) -> dict[str, str]:
+    """Map ``x_graph.mindir`` to ``x_variables``: how MindSpore writes a large model."""
+    folders = {e.name for e in entries if e.kind is Kind.FOLDER}
+    found: dict[str, str] = {}
+    for entry in entries:
+        head = entry.name.removesuffix("_graph.mindir")
+        if head != entry.name and f"{head}_variables" in folders:
+            found[entry.name] = f"{head}_variables"
+    return found
+
+
+def _misplaced(entries: Sequence[Entry]) -> list[str]:
+    known = (names.SETTINGS_FILE, names.TRITON_FILE, names.STAGES_FILE)
+    return [
+        f"{e.name} is not read here: it belongs in a servable's folder"
+        for e in entries
+        if e.name in known
+    ]
+
+
+def _unread(entries: Sequence[Entry]) -> list[str]:
+    notes: list[str] = []
+    for entry in entries:
+        if entry.name == names.TRITON_FILE:
+            notes.append(
+                f"{names.TRITON_FILE} is not read by this build: names, types and batching come "
+                f"from the model itself and from {names.SETTINGS_FILE}"
+            )
+        elif entry.name == names.STAGES_FILE:
+            notes.append(
+                f"{names.STAGES_FILE} is not run by this build: its methods and stages are not "
+                "offered, the model is served as it is"
+            )
+        elif entry.name.lower().endswith(".toml") and entry.name != names.SETTINGS_FILE:
+            shown = names.printable(entry.name)
+            notes.append(f"{shown} is not read: settings belong in {names.SETTINGS_FILE}")
+    return notes

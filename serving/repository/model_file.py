@@ -1,0 +1,111 @@
+"""Chooses the model file of one version among the entries of its folder; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serving.errors import did_you_mean, listing
+from serving.repository import names
+from serving.repository.layout import BROKEN, OUTSIDE, Entry, Kind
+
+_KNOWN = ", ".join(names.MODEL_EXTENSIONS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen file's name, or an empty name and the reason why there is none."""
+
+    name: str
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def choose_model(entries: Sequence[Entry], model_file: str | None = None) -> Choice:
+    """Choose ``model_file`` if set, else ``model.<ext>``, else the only candidate.
+
+    External data of ONNX (``model.onnx.data``), folders of a split MindIR and stray files are
+    never candidates, for none of them ends like a model.
+    """
+    visible = [e for e in entries if _matters(e)]
+    outside = [names.printable(e.name) for e in visible if e.outside]
+    if outside:
+        return Choice("", f"{outside[0]} {OUTSIDE}")
+    copying = tuple(
+        f"{names.printable(e.name)} lies beside it: still being copied?"
+        for e in entries
+        if names.unfinished(e.name)
+    )
+    if model_file is not None:
+        return _named(visible, model_file, copying)
+    candidates = [e for e in visible if e.kind is not Kind.FOLDER and names.is_model_name(e.name)]
+    preferred = [e for e in candidates if names.stem(e.name) == "model"]
+    pool = preferred or candidates
+    if not pool:
+        return Choice("", _nothing(entries, visible))
+    if len(pool) > 1:
+        return Choice(
+            "",
+            f"holds several models: {listing(e.name for e in pool)} (set model_file in "
+            f"{names.SETTINGS_FILE} to the one to serve, or move the others away)",
+        )
+    others = [e.name for e in candidates if e is not pool[0]]
+    notes = copying + ((f"{listing(others)} beside it is not served",) if others else ())
+    return _checked(pool[0], notes)
+
+
+def choose_bare(candidates: Sequence[Entry]) -> Choice:
+    """Choose among bare files of one name at the top of the model directory."""
+    if len(candidates) > 1:
+        return Choice(
+            "",
+            f"{listing(e.name for e in candidates)} have the same name (rename all but one, or "
+            "move them into folders of their own)",
+        )
+    entry = candidates[0]
+    if entry.outside:
+        return Choice("", f"{names.printable(entry.name)} {OUTSIDE}")
+    return _checked(entry, ())
+
+
+def _matters(entry: Entry) -> bool:
+    if entry.kind is Kind.FOLDER:
+        return not names.is_quiet_folder(entry.name)
+    return (
+        not entry.name.startswith(".")
+        and not names.unfinished(entry.name)
+        and entry.kind is not Kind.OTHER
+        and not entry.name.endswith((".py", ".md"))
+    )
+
+
+def _named(visible: Sequence[Entry], model_file: str, notes: tuple[str, ...]) -> Choice:
+    files = {e.name: e for e in visible if e.kind is not Kind.FOLDER}
+    if model_file in files:
+        return _checked(files[model_file], notes)
+    hint = did_you_mean(model_file, files)
+    held = f"it holds {listing(files)}" if files else "it holds no file"
+    return Choice(
+        "",
+        f"model_file is {model_file!r} in {names.SETTINGS_FILE}, but {held}"
+        + (f" ({hint})" if hint else ""),
+    )
+
+
+def _checked(entry: Entry, notes: tuple[str, ...]) -> Choice:
+    shown = names.printable(entry.name)
+    if entry.kind is Kind.BROKEN:
+        return Choice("", f"{shown} {BROKEN}")
+    if entry.size_bytes == 0:
+        return Choice("", f"{shown} is empty: still being copied?")
+    return Choice(entry.name, notes=notes)
+
+
+def _nothing(entries: Sequence[Entry], visible: Sequence[Entry]) -> str:
+    copying = [names.printable(e.name) for e in entries if names.unfinished(e.name)]
+    if copying:
+        return f"holds no model yet, only {listing(copying)}: still being copied?"
+    if not visible:
+        return "is empty: still being copied?"
+    held = listing((names.printable(e.name) for e in visible), limit=4)
+    return f"holds no model file (known endings: {_KNOWN}); it holds {held}"

@@ -1,0 +1,117 @@
+"""What a name in a model repository means: servable, version, model file, or nothing of ours.
+
+Pure rules on strings; nothing here touches a disk.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SETTINGS_FILE = "servable.toml"
+TRITON_FILE = "config.pbtxt"
+STAGES_FILE = "servable_config.py"
+
+MODEL_EXTENSIONS = (
+    ".onnx", ".mindir", ".om", ".air", ".ckpt", ".ms", ".plan", ".engine", ".safetensors", ".pb",
+)  # fmt: skip
+"""Endings that make a file a candidate; what it really is, its content decides later."""
+
+_MAX_NAME = 128
+_NAME_MARKS = frozenset("_-. ")
+_MAX_VERSION = 2**63 - 1  # versions are int64 on the wires of TensorFlow and MindSpore Serving
+
+_UNFINISHED_ENDINGS = (".part", ".tmp", ".partial", ".crdownload", ".download", "~")
+_RSYNC_TEMPORARY = re.compile(r"\.(?P<name>.+\..+)\.[A-Za-z0-9]{6}")
+_QUIET_FOLDERS = frozenset({"__pycache__", "__MACOSX", "lost+found"})
+
+
+def extension(name: str) -> str:
+    """Return the known extension that ``name`` ends with, in lower case, or ``""``."""
+    lower = name.lower()
+    for known in MODEL_EXTENSIONS:
+        if lower.endswith(known) and len(lower) > len(known):
+            return known
+    return ""
+
+
+def stem(name: str) -> str:
+    """Return the name without its known extension."""
+    return name[: len(name) - len(extension(name))]
+
+
+def is_model_name(name: str) -> bool:
+    """Return whether a file of this name may be a model: known ending, not hidden."""
+    return not name.startswith(".") and extension(name) != ""
+
+
+def unfinished(name: str) -> str:
+    """Return the final name of a file that looks half-copied (``x.part`` is ``x``), or ``""``.
+
+    Known: the usual endings of downloads and editors, and rsync's ``.<name>.<six characters>``.
+    """
+    for ending in _UNFINISHED_ENDINGS:
+        if name.endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    match = _RSYNC_TEMPORARY.fullmatch(name)
+    return match["name"] if match else ""
+
+
+def is_quiet_folder(name: str) -> bool:
+    """Return whether a folder of this name never holds a servable (hidden, caches)."""
+    return name.startswith(".") or name in _QUIET_FOLDERS
+
+
+def version_of(name: str) -> int | None:
+    """Return the version a folder name stands for, or ``None`` when it is not a version."""
+    if not _is_digits(name) or version_problem(name):
+        return None
+    return int(name)
+
+
+def version_problem(name: str) -> str:
+    """Say why a name of digits is not a version, or return ``""`` (also for other names)."""
+    if not _is_digits(name):
+        return ""
+    if name.strip("0") == "":
+        return "versions start at 1 (MindSpore clients write 0 for the newest): rename it"
+    if name.startswith("0"):
+        return f"a version has no leading zero: rename it to '{name.lstrip('0')}'"
+    if len(name) > 19 or int(name) > _MAX_VERSION:
+        return f"a version is at most {_MAX_VERSION}: rename it to a smaller number"
+    return ""
+
+
+def name_problem(name: str) -> str:
+    """Say why a servable cannot have this name and what to do, or return ``""``."""
+    if len(name) > _MAX_NAME:
+        return f"the name has {len(name)} characters, at most {_MAX_NAME} are allowed: shorten it"
+    if name.startswith("."):
+        return "the name begins with a dot: rename it"
+    if name != name.strip(" "):
+        return "the name begins or ends with a space: rename it"
+    for char in name:
+        if not (char.isalnum() or char in _NAME_MARKS):
+            return (
+                f"the name holds {_character(char)}; letters, digits, '_', '-', '.' and spaces "
+                "are allowed: rename it"
+            )
+    return ""
+
+
+def printable(name: str) -> str:
+    """Return the name safe to print: control and undecodable characters escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
+    )
+
+
+def _is_digits(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _character(char: str) -> str:
+    if 0xDC80 <= ord(char) <= 0xDCFF:  # how Python carries a byte that is not UTF-8
+        return f"the byte 0x{ord(char) - 0xDC00:02x}, which is not UTF-8"
+    named = unicodedata.name(char, "a control character")
+    return f"U+{ord(char):04X} ({named.lower()})"

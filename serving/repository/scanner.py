@@ -1,0 +1,228 @@
+"""Looks at a model repository on disk: which servables, versions and model files it holds.
+
+A broken servable never raises: it is listed with its reason. Names in reasons and notes are
+relative to the model directory, for they may be shown to clients.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving.errors import ConfigError
+from serving.repository import layout, names
+from serving.repository.layout import Entry, Kind, Listing, ServableLayout
+from serving.repository.model_file import Choice, choose_bare, choose_model
+from serving.repository.settings import DEFAULT_SETTINGS, ServableSettings, parse_settings
+
+_MAX_SETTINGS_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class VersionScan:
+    """One version: the model file to inspect and load, or ``None`` and the reason why not.
+
+    ``name`` is the file (or, without one, the folder) relative to the model directory. ``path``
+    is absolute; links in its folder are followed, so that a switch of a link during a load
+    cannot mix two versions.
+    """
+
+    version: int
+    name: str
+    path: Path | None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServableScan:
+    """One servable: its settings and versions (ascending), or the reason why it has none."""
+
+    name: str
+    settings: ServableSettings = DEFAULT_SETTINGS
+    versions: tuple[VersionScan, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def available(self) -> frozenset[int]:
+        """Versions with a complete model file; what a version policy chooses from."""
+        return frozenset(v.version for v in self.versions if v.path is not None)
+
+    def version(self, number: int) -> VersionScan:
+        """Return one version. Raises KeyError."""
+        for found in self.versions:
+            if found.version == number:
+                return found
+        raise KeyError(number)
+
+
+@dataclass(frozen=True)
+class RepositoryScan:
+    """What a model directory held at one moment: servables by name, and notes on the rest."""
+
+    root: Path
+    servables: tuple[ServableScan, ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+def check_model_dir(model_dir: Path) -> Path:
+    """Return the model directory with its own links followed.
+
+    Raises ConfigError with code ``no_model_dir``: missing, not a folder, or not readable.
+    """
+    try:
+        root = model_dir.resolve(strict=True)
+        with os.scandir(root):
+            return root
+    except NotADirectoryError:
+        message = f"--model-dir {model_dir} is a file, not a folder"
+        fix = f"pass the folder that holds it: --model-dir {model_dir.absolute().parent}"
+    except FileNotFoundError:
+        message = f"--model-dir {model_dir} does not exist"
+        fix = "create it, or pass the folder that holds your servables"
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        problem = os.strerror(error.errno or 0) if isinstance(error, OSError) else "a loop of links"
+        message = f"--model-dir {model_dir} cannot be read: {problem}"
+        fix = "check the permissions of the folder and of those above it"
+    raise ConfigError(message, code="no_model_dir", where="--model-dir", fix=fix)
+
+
+def scan(model_dir: Path) -> RepositoryScan:
+    """Look at the whole repository once.
+
+    Raises ConfigError when the model directory cannot be listed (code ``no_model_dir``) or is
+    itself the folder of a single servable (its fix: pass the parent).
+    """
+    return _Scanner(check_model_dir(model_dir)).run(model_dir)
+
+
+class _Scanner:
+    """Lists folders under one root and carries out the decisions of ``layout``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def run(self, given: Path) -> RepositoryScan:
+        try:
+            entries = self._list(self._root)
+        except OSError as error:
+            message = f"--model-dir {given} cannot be read: {_problem(error)}"
+            raise ConfigError(message, code="no_model_dir", where="--model-dir") from None
+        if why := layout.single_servable(entries, self._look):
+            raise ConfigError(
+                f"--model-dir {given} looks like the folder of a single servable: {why}",
+                where="--model-dir",
+                expected="a folder of servables, <model-dir>/<servable>/<version>/<model file>",
+                fix=f"pass its parent: --model-dir {self._root.parent}",
+            )
+        found = layout.read_root(entries)
+        servables = [self._servable(name) for name in found.folders]
+        servables += [self._bare(name, choose_bare(files)) for name, files in found.bare]
+        servables += [ServableScan(name, reason=reason) for name, reason in found.refused]
+        servables.sort(key=lambda s: s.name)
+        return RepositoryScan(self._root, tuple(servables), found.notes)
+
+    def _servable(self, name: str) -> ServableScan:
+        folder = (self._root / name).resolve()
+        try:
+            entries = self._list(folder)
+            settings = self._settings(name, folder, entries)
+        except OSError as error:
+            return ServableScan(name, reason=f"cannot be read: {_problem(error)}")
+        except ConfigError as error:
+            return ServableScan(name, reason=str(error))
+        found = layout.read_servable(entries)
+        if found.bare and found.reason:
+            return ServableScan(name, settings, reason=found.reason, notes=found.notes)
+        versions = self._versions(name, folder, entries, found, settings)
+        reason = ""
+        if found.bare and versions[0].path is None:
+            reason, versions = versions[0].reason, ()
+        return ServableScan(name, settings, versions, reason, found.notes)
+
+    def _versions(
+        self,
+        name: str,
+        folder: Path,
+        entries: Listing,
+        found: ServableLayout,
+        settings: ServableSettings,
+    ) -> tuple[VersionScan, ...]:
+        if found.bare:
+            choice = choose_model(entries, settings.model_file)
+            return (_version(1, name, folder, choice),)
+        versions = [VersionScan(n, f"{name}/{n}", None, reason) for n, reason in found.refused]
+        for number, child in found.versions:
+            home = (folder / child).resolve()
+            try:
+                inner = self._list(home)
+            except OSError as error:
+                reason = f"cannot be read: {_problem(error)}"
+                versions.append(VersionScan(number, f"{name}/{child}", None, reason))
+                continue
+            choice = choose_model(inner, settings.model_file)
+            versions.append(_version(number, f"{name}/{child}", home, choice))
+        return tuple(sorted(versions, key=lambda v: v.version))
+
+    def _bare(self, name: str, choice: Choice) -> ServableScan:
+        if not choice.name:
+            return ServableScan(name, reason=choice.reason)
+        version = VersionScan(1, choice.name, self._root / choice.name, notes=choice.notes)
+        return ServableScan(name, versions=(version,))
+
+    def _settings(self, name: str, folder: Path, entries: Listing) -> ServableSettings:
+        file = f"{name}/{names.SETTINGS_FILE}"
+        entry = next((e for e in entries if e.name == names.SETTINGS_FILE), None)
+        if entry is None:
+            return DEFAULT_SETTINGS
+        if entry.outside:
+            raise ConfigError(f"{file} {layout.OUTSIDE}", where=file)
+        if entry.kind is not Kind.FILE:
+            raise ConfigError(f"{file} is a {entry.kind.value}, not a file", where=file)
+        with open(folder / names.SETTINGS_FILE, "rb") as stream:
+            data = stream.read(_MAX_SETTINGS_BYTES + 1)
+        if len(data) > _MAX_SETTINGS_BYTES:
+            raise ConfigError(f"{file} is larger than {_MAX_SETTINGS_BYTES >> 10} KiB", where=file)
+        return parse_settings(data, file)
+
+    def _look(self, name: str) -> Listing:
+        try:
+            return self._list(self._root / name)
+        except OSError:
+            return ()
+
+    def _list(self, folder: Path) -> Listing:
+        with os.scandir(folder) as found:
+            entries = [self._entry(item) for item in found]
+        return tuple(sorted(entries, key=lambda e: e.name))
+
+    def _entry(self, item: os.DirEntry[str]) -> Entry:
+        outside = item.is_symlink() and not self._inside(item.path)
+        try:
+            status = item.stat()
+        except OSError:
+            return Entry(item.name, Kind.BROKEN, outside=outside)
+        if stat.S_ISDIR(status.st_mode):
+            return Entry(item.name, Kind.FOLDER, outside=outside)
+        if stat.S_ISREG(status.st_mode):
+            return Entry(item.name, Kind.FILE, status.st_size, outside)
+        return Entry(item.name, Kind.OTHER, outside=outside)
+
+    def _inside(self, path: str) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(self._root)
+
+
+def _version(number: int, place: str, folder: Path, choice: Choice) -> VersionScan:
+    if not choice.name:
+        return VersionScan(number, place, None, choice.reason, choice.notes)
+    return VersionScan(number, f"{place}/{choice.name}", folder / choice.name, notes=choice.notes)
+
+
+def _problem(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "it went away while it was read"
+    return os.strerror(error.errno or 0)

@@ -1,0 +1,198 @@
+"""The settings of one servable: ``<servable>/servable.toml``, strict, typed and documented."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from serving.errors import ConfigError, did_you_mean
+from serving.repository import batch_axes as axes
+from serving.repository import names, version_policy
+from serving.repository.batch_axes import AssertedAxes
+from serving.repository.version_policy import LatestVersions, VersionPolicy
+
+_POSITIVE = "a whole number, 1 or more"
+_GIVEN_LIMIT = 60
+
+
+def _key(default: Any, expected: str, text: str, **bounds: Any) -> Any:
+    return Field(default, description=text, json_schema_extra={"expected": expected}, **bounds)
+
+
+class ServableSettings(BaseModel):
+    """What ``servable.toml`` can say. Every key is optional; an unknown key is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    model_file: str | None = _key(
+        None, "the name of a file, without a folder",
+        "The model file in each version folder. Needed only where several files could be meant.",
+    )  # fmt: skip
+    backend: Literal["onnxruntime"] | None = _key(
+        None, '"onnxruntime"', "The engine that must run the model; by default the format decides."
+    )
+    max_batch_size: int = _key(
+        32, _POSITIVE, "Most rows that run together. 1 switches batching off.", ge=1
+    )
+    max_queue_delay_ms: float = _key(
+        0.0, "a number, 0 or more",
+        "How long a batch that is not full may wait for more rows while a worker is free, in "
+        "milliseconds. 0 never waits: requests pile up only while all workers are busy.", ge=0,
+    )  # fmt: skip
+    max_queue_size: int = _key(
+        1000, _POSITIVE, "Most requests that may wait; more are refused as overloaded.", ge=1
+    )
+    max_queue_mb: int = _key(
+        512, _POSITIVE,
+        "Most MiB of tensors that waiting requests may hold; more are refused as overloaded.", ge=1,
+    )  # fmt: skip
+    threads: int | None = _key(
+        None, _POSITIVE,
+        "Engine threads in each worker; by default the cores are shared out between workers.", ge=1,
+    )  # fmt: skip
+    load_timeout_s: float | None = _key(
+        None, "a number of seconds, above 0",
+        "How long loading and warming one version may take, in seconds; by default the server's "
+        "--load-timeout-s.", gt=0,
+    )  # fmt: skip
+    versions: Annotated[VersionPolicy, BeforeValidator(version_policy.parse_policy)] = _key(
+        LatestVersions(1), version_policy.EXPECTED,
+        "Which versions are served: all, the n highest, or those listed.",
+    )  # fmt: skip
+    batch_axes: Annotated[AssertedAxes | None, BeforeValidator(axes.parse_axes)] = _key(
+        None, axes.EXPECTED,
+        'Asserts the axis that counts rows, for every input and output ("none" for a tensor that '
+        'all rows share), where it cannot be proved; it is still tested on real runs. "none" in '
+        "place of the table runs every request alone.",
+    )  # fmt: skip
+
+    @field_validator("model_file")
+    @classmethod
+    def _plain_name(cls, value: str | None) -> str | None:
+        if value is not None and (value in ("", ".", "..") or "/" in value or "\0" in value):
+            raise ValueError("not a plain name")
+        return value
+
+
+@dataclass(frozen=True)
+class SettingDoc:
+    """One key for the reference: its name, what it takes, its default in TOML, its meaning."""
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+def parse_settings(data: bytes, file: str) -> ServableSettings:
+    """Read the bytes of a ``servable.toml``.
+
+    ``file`` is its name for messages, relative to the model directory. Raises ConfigError
+    naming the file, the key, what is expected and given, and for an unknown key the nearest.
+    """
+    table = read_toml(data, file)
+    try:
+        return ServableSettings.model_validate(table)
+    except ConfigError as error:
+        raise _in_file(error, file) from None
+    except ValidationError as error:
+        raise _wrong_keys(error, file) from None
+
+
+def read_toml(data: bytes, file: str) -> dict[str, Any]:
+    """Parse TOML. Raises ConfigError naming the file and, for a syntax error, the line."""
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{file} is not UTF-8 text (at line {line})", where=file) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}", where=file) from None
+    except RecursionError:
+        raise ConfigError(f"{file} is nested too deeply", where=file) from None
+
+
+def setting_reference() -> tuple[SettingDoc, ...]:
+    """Return every key of ``servable.toml`` in order, taken from the typed settings."""
+    return tuple(
+        SettingDoc(name, _expected(field), _default(field), field.description or "")
+        for name, field in ServableSettings.model_fields.items()
+    )
+
+
+def reference_markdown() -> str:
+    """Return the reference as a Markdown table, for the documentation."""
+    rows = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
+    for doc in setting_reference():
+        cells = (f"`{doc.name}`", doc.type, doc.default, doc.text)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _expected(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["expected"])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is None:
+        return "automatic"
+    if isinstance(field.default, VersionPolicy):
+        return f"`{field.default}`"
+    return f"`{json.dumps(field.default)}`"
+
+
+def _wrong_keys(error: ValidationError, file: str) -> ConfigError:
+    problems: dict[str, ConfigError] = {}
+    for item in error.errors():
+        key = str(item["loc"][0]) if item["loc"] else ""
+        if key not in problems:
+            problems[key] = _wrong_key(key, item["type"], item["input"], file)
+    first, *others = problems.values()
+    if others:
+        first.message += f" (wrong too: {', '.join(sorted(o.where for o in others))})"
+    return first
+
+
+def _wrong_key(key: str, kind: str, given: object, file: str) -> ConfigError:
+    known = ServableSettings.model_fields
+    if kind == "extra_forbidden" or key not in known:
+        hint = did_you_mean(key, known)
+        return ConfigError(
+            f"{file}: key {key!r} is not known",
+            where=key,
+            fix=hint or f"known keys: {', '.join(known)}",
+        )
+    return ConfigError(
+        f"{file}: key {key!r} has a wrong value",
+        where=key,
+        expected=_expected(known[key]),
+        given=_shown(given),
+    )
+
+
+def _in_file(error: ConfigError, file: str) -> ConfigError:
+    return ConfigError(
+        f"{file}: {error.message}",
+        where=error.where,
+        expected=error.expected,
+        given=error.given[:_GIVEN_LIMIT],
+        fix=error.fix,
+    )
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= _GIVEN_LIMIT else text[:_GIVEN_LIMIT] + "..."
+
+
+DEFAULT_SETTINGS = ServableSettings()
+SETTINGS_FILE = names.SETTINGS_FILE

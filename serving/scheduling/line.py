@@ -1,0 +1,320 @@
+"""The waiting room of one loaded version: requests in rows, and behind them a queue.
+
+While buffers are free a request's rows are written at once into the open buffer of its look;
+the queue is only for what found no buffer, and is ordered by priority, deadline and arrival.
+"""
+
+from __future__ import annotations
+
+import collections
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from serving.channel.arena import Arena
+from serving.channel.batch_buffer import BatchBuffer
+from serving.errors import Overloaded
+from serving.request import Description, InferRequest
+from serving.scheduling.admission import Admission, Look, admit, look
+from serving.scheduling.batch import Batch, ShapeClass
+from serving.scheduling.batcher import Limits, Waiting
+from serving.scheduling.piece import Piece
+from serving.scheduling.ticket import Ticket
+from serving.tensor import fixed_batch
+
+_LOOKS_REMEMBERED = 1024
+_BUFFER_BYTES = 32 << 20
+_HEAP_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class LineSettings:
+    """What a servable's settings say about waiting."""
+
+    max_batch_size: int = 32
+    max_queue_delay_s: float = 0.0
+    max_queue_size: int = 1000
+    max_queue_bytes: int = 512 << 20
+
+
+@dataclass
+class LineStatistics:
+    """What has happened here; times in nanoseconds, summed over runs."""
+
+    requests: int = 0
+    failures: int = 0
+    rows: int = 0
+    runs: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+    batch_sizes: collections.Counter[int] = field(default_factory=collections.Counter)
+
+
+class Line:
+    """Owns the tickets of one version from claim until they are sent to a worker."""
+
+    def __init__(
+        self,
+        model: int,
+        description: Description,
+        settings: LineSettings,
+        static_outputs: bool,
+        arena: Arena,
+    ) -> None:
+        self.model = model
+        self.description = description
+        self.settings = settings
+        self.static_outputs = static_outputs
+        self.statistics = LineStatistics()
+        self.fixed = fixed_batch(description.signature, description.batch)
+        self.max_batch = self.fixed or (settings.max_batch_size if description.batch.batched else 1)
+        self.limits = Limits(self.max_batch, settings.max_queue_delay_s)
+        self.slots = 1
+        self.waiting = 0
+        self.waiting_bytes = 0
+        self.outstanding = 0
+        self._arena = arena
+        self._verdicts: dict[Look, tuple[Admission, ShapeClass]] = {}
+        self._shapes: dict[tuple[object, ...], ShapeClass] = {}
+        self._open: dict[tuple[object, ...], Batch] = {}
+        self._pending: collections.deque[Batch] = collections.deque()
+        self._queue: list[tuple[int, float, int, Ticket]] = []
+        self._arrival = itertools.count()
+        self._buffers = 0
+        self.on_free: Callable[[], None] = lambda: None
+
+    # -- coming in ----------------------------------------------------------------------------
+
+    def check(self, request: InferRequest) -> Admission:
+        """Check a request's look; raises InvalidRequest."""
+        return self._verdict(request)[0]
+
+    def room(self, rows_bytes: int) -> None:
+        """Raise Overloaded when the waiting room is full, by count or by bytes."""
+        settings = self.settings
+        if self.waiting >= settings.max_queue_size:
+            raise Overloaded(
+                f"servable {self.description.servable!r} has a full queue",
+                code="queue_full",
+                expected=f"at most {settings.max_queue_size} waiting requests",
+                given=f"{self.waiting} waiting",
+                fix="try again later, or raise max_queue_size or --workers",
+                retry_after_s=1.0,
+            )
+        if self.waiting and self.waiting_bytes + rows_bytes > settings.max_queue_bytes:
+            raise Overloaded(
+                f"servable {self.description.servable!r} has a full queue",
+                code="queue_full",
+                expected=f"at most {settings.max_queue_bytes >> 20} MiB waiting",
+                given=f"{self.waiting_bytes >> 20} MiB waiting",
+                fix="try again later, or raise max_queue_mb or --workers",
+                retry_after_s=1.0,
+            )
+
+    def take(self, ticket: Ticket) -> None:
+        """Take a ticket in: into rows if a buffer is free, else into the queue."""
+        if self._queue or not self._place(ticket):
+            self._enqueue(ticket)
+        self.waiting += 1
+        self.waiting_bytes += ticket.nbytes
+
+    def retake(self, ticket: Ticket) -> None:
+        """Take back a ticket whose run failed for no fault of its own: it runs alone now."""
+        ticket.alone = True
+        ticket.waiting = True
+        ticket.restart()
+        self.waiting += 1
+        self.waiting_bytes += ticket.nbytes
+        if not self._place(ticket):
+            self._enqueue(ticket)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Forget a ticket that still waits; its rows are closed up."""
+        if not ticket.waiting:
+            return
+        self._left(ticket)
+        batch = ticket.batch
+        if batch is not None:
+            batch.withdraw(ticket)
+            ticket.batch = None
+            self._close_if_empty(batch)
+
+    def refill(self) -> tuple[Ticket, Overloaded] | None:
+        """Move queued tickets into rows while there are buffers.
+
+        Returns a ticket that can never have one, because it alone is over the budget.
+        """
+        while self._queue:
+            ticket = self._queue[0][3]
+            try:
+                if ticket.waiting and not self._place(ticket):
+                    return None
+            except Overloaded as error:
+                if self._arena.used_bytes:
+                    return None  # memory of other servables will come free
+                return ticket, error
+            heapq.heappop(self._queue)
+        return None
+
+    # -- going out ----------------------------------------------------------------------------
+
+    def oldest(self) -> float | None:
+        """Return when the first committed ticket came, or None if nothing can run."""
+        head = self._head()
+        return None if head is None else head.since
+
+    def waiting_view(self, now: float) -> tuple[Batch, Waiting] | None:
+        """Return the batch whose turn it is, as the batcher sees it."""
+        head = self._head()
+        if head is None:
+            return None
+        rows: list[int] = []
+        for ticket in head.tickets:
+            if not ticket.committed or len(rows) >= self.max_batch:
+                break
+            rows.append(ticket.rows - ticket.dispatched)
+        total = sum(batch.waiting_rows for batch in self._pending)
+        return head, Waiting(rows, total, now - head.tickets[0].born, not head.open)
+
+    def cut(self, batch: Batch, requests: int, part_rows: int) -> list[Piece]:
+        """Take the next rows out of a batch."""
+        if part_rows:
+            ticket = batch.tickets[0]
+            rows = min(part_rows, ticket.rows - ticket.dispatched)
+            piece = Piece(ticket, ticket.dispatched, rows, ticket.attempts)
+            ticket.dispatched += rows
+            if ticket.dispatched == ticket.rows:
+                self._leave(batch)
+            return [piece]
+        pieces = []
+        for _ in range(requests):
+            ticket = batch.tickets[0]
+            rows = ticket.rows - ticket.dispatched
+            pieces.append(Piece(ticket, ticket.dispatched, rows, ticket.attempts))
+            ticket.dispatched = ticket.rows
+            self._leave(batch)
+        return pieces
+
+    def everyone(self) -> Iterator[Ticket]:
+        """Iterate over all tickets that wait, in rows or in the queue."""
+        for batch in list(self._pending):
+            yield from list(batch.tickets)
+        yield from [entry[3] for entry in list(self._queue) if entry[3].waiting]
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def shape_of(self, request: InferRequest) -> ShapeClass:
+        """Return the shape class of a request that was checked."""
+        return self._verdict(request)[1]
+
+    def _verdict(self, request: InferRequest) -> tuple[Admission, ShapeClass]:
+        key = look(request)
+        found = self._verdicts.get(key)
+        if found is None:
+            admission = admit(request, self.description)
+            shape = self._shapes.get(admission.fields)
+            if shape is None:
+                shape = self._shapes[admission.fields] = ShapeClass(admission.fields)
+            if len(self._verdicts) >= _LOOKS_REMEMBERED:
+                self._verdicts.pop(next(iter(self._verdicts)))
+            if len(self._shapes) > _LOOKS_REMEMBERED:
+                self._shapes.pop(next(iter(self._shapes)))
+            found = self._verdicts[key] = (admission, shape)
+        return found
+
+    def _head(self) -> Batch | None:
+        for batch in self._pending:
+            if batch.tickets and batch.tickets[0].committed:
+                return batch
+        return None
+
+    def _enqueue(self, ticket: Ticket) -> None:
+        deadline = ticket.request.deadline
+        key = float("inf") if deadline is None else deadline
+        priority = -1 if ticket.alone else ticket.request.priority
+        heapq.heappush(self._queue, (priority, key, next(self._arrival), ticket))
+
+    def _place(self, ticket: Ticket) -> bool:
+        shape = self.shape_of(ticket.request)
+        key: tuple[object, ...] = (shape, *_shared_values(ticket))
+        batch = None if ticket.alone else self._open.get(key)
+        if batch is not None:
+            if batch.buffer.fits(ticket.rows, ticket.text):
+                batch.put(ticket)
+                return True
+            batch.open = False
+            del self._open[key]
+        if self._buffers >= 2 * self.slots + 2:
+            return False
+        buffer = self._new_buffer(shape, ticket)
+        if buffer is None:
+            return False
+        batch = Batch(shape, key, buffer, ticket.born)
+        batch.put(ticket)
+        self._pending.append(batch)
+        large = ticket.rows > self.max_batch
+        batch.open = not (ticket.alone or large) and self.description.batch.batched
+        if batch.open:
+            self._open[key] = batch
+        return True
+
+    def _new_buffer(self, shape: ShapeClass, ticket: Ticket) -> BatchBuffer | None:
+        heap = max(_HEAP_BYTES, ticket.text) if shape.has_strings else 0
+        layout = shape.layout(self._rows_for(shape, ticket), heap)
+        try:
+            buffer = BatchBuffer(layout, self._arena, self._freed)
+        except Overloaded:
+            if self._buffers:
+                return None  # one of ours will come free
+            raise
+        self._buffers += 1
+        return buffer
+
+    def _rows_for(self, shape: ShapeClass, ticket: Ticket) -> int:
+        if not self.description.batch.batched:
+            return 1
+        rows = ticket.rows
+        if not ticket.alone and rows <= self.max_batch:
+            affordable = _BUFFER_BYTES // max(1, shape.row_bytes)
+            rows = max(rows, min(self.max_batch * self.slots, affordable))
+        unit = self.fixed or 1
+        return -(-rows // unit) * unit
+
+    def _freed(self, _buffer: BatchBuffer) -> None:
+        self._buffers -= 1
+        self.on_free()
+
+    def _leave(self, batch: Batch) -> None:
+        self._left(batch.tickets.popleft())
+        self._close_if_empty(batch)
+
+    def _left(self, ticket: Ticket) -> None:
+        if ticket.waiting:
+            ticket.waiting = False
+            self.waiting -= 1
+            self.waiting_bytes -= ticket.nbytes
+
+    def _close_if_empty(self, batch: Batch) -> None:
+        """A batch whose rows have all been sent takes no more: the next begins at row 0.
+
+        So a run's rows nearly always begin at row 0 of a buffer, and the worker finds the
+        binding for them in its cache.
+        """
+        if batch.tickets:
+            return
+        if batch.open:
+            del self._open[batch.key]
+        batch.open = False
+        self._pending.remove(batch)
+        batch.buffer.release()
+
+
+def _shared_values(ticket: Ticket) -> Iterator[bytes]:
+    for index in ticket.admission.shared:
+        tensor = ticket.inputs[index]
+        if tensor.array is not None:
+            yield tensor.array.tobytes()
+        else:
+            yield repr(tensor.items).encode()

@@ -1,0 +1,102 @@
+"""The master's end of a run link: one batch at a time goes out, one answer comes back."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from serving.channel.layout import Layout
+from serving.channel.link import AsyncLink
+from serving.channel.messages import Define, Deny, Forget, Grant, Lend, Message, Run
+from serving.channel.segment import Segment
+
+_KEPT_LAYOUTS = 1024
+
+
+class SlotEvents(Protocol):
+    """Who is told what a slot says."""
+
+    def slot_said(self, slot: Slot, message: Message) -> None:
+        """A message came from the worker."""
+        ...
+
+
+class Slot:
+    """Knows what its worker has been lent, so that nothing is sent twice.
+
+    ``busy`` is the number of the run it works on, 0 if it is free. ``models`` are the models
+    that its worker has loaded.
+    """
+
+    def __init__(
+        self,
+        end: socket.socket,
+        events: SlotEvents,
+        on_close: Callable[[], None],
+        cancel: Callable[[int], None],
+        models: set[int],
+        worker: str,
+    ) -> None:
+        self._link = AsyncLink(end, self._heard, on_close)
+        self._events = events
+        self._cancel = cancel
+        self._lent: set[int] = set()
+        self._defined: dict[int, None] = {}
+        self.models = models
+        self.worker = worker
+        self.busy = 0
+        self.runs = 0
+        self.lost = False
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._link.start()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._link.close()
+
+    def send(self, run: Run, layout: Layout, segments: list[Segment]) -> None:
+        """Send a run, behind everything that the worker needs to know for it."""
+        for segment in segments:
+            self._lend(segment)
+        if layout.id not in self._defined:
+            drop = tuple(list(self._defined)[: _KEPT_LAYOUTS // 2])
+            if len(self._defined) < _KEPT_LAYOUTS:
+                drop = ()
+            for old in drop:
+                del self._defined[old]
+            self._link.send(Define(layout.to_json(), drop))
+            self._defined[layout.id] = None
+        self.busy = run.run
+        self.runs += 1
+        self._link.send(run)
+
+    def grant(self, run: int, segment: Segment) -> None:
+        """Lend the memory that a run asked for."""
+        self._lend(segment)
+        self._link.send(Grant(run, segment.id))
+
+    def deny(self, run: int, code: str, message: str) -> None:
+        """Refuse the memory that a run asked for; the run fails."""
+        self._link.send(Deny(run, code, message))
+
+    def forget(self, segment_id: int) -> None:
+        """Tell the worker that a segment is gone for good."""
+        if segment_id in self._lent:
+            self._lent.discard(segment_id)
+            self._link.send(Forget(segment_id))
+
+    def cancel(self, run: int) -> None:
+        """Ask the worker to end a run early."""
+        self._cancel(run)
+
+    def _lend(self, segment: Segment) -> None:
+        if segment.id not in self._lent:
+            self._lent.add(segment.id)
+            writable = segment.writable_elsewhere
+            self._link.send(Lend(segment.id, segment.size, writable), segment.fd)
+
+    def _heard(self, message: Message) -> None:
+        self._events.slot_said(self, message)

@@ -1,0 +1,84 @@
+"""One request on its way: waiting, in rows, running, answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from serving.channel.batch_buffer import text_bytes
+from serving.errors import ServingError
+from serving.request import InferRequest, InferResponse
+from serving.scheduling.admission import Admission
+from serving.tensor import Tensor
+
+if TYPE_CHECKING:
+    from serving.scheduling.batch import Batch
+    from serving.scheduling.line import Line
+    from serving.scheduling.results import Part
+
+
+class Ticket:
+    """A claim: what the data plane hands out. Touched by the event loop only.
+
+    ``inputs`` are in signature order. ``first`` is its first row in ``batch``; ``dispatched``
+    of its rows have been sent to workers and ``unfinished`` are not back yet.
+    """
+
+    __slots__ = (
+        "admission", "alone", "answer", "attempts", "batch", "born", "closed", "committed",
+        "dispatched", "first", "inputs", "line", "nbytes", "parts", "request", "rows", "text",
+        "timer", "unfinished", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request: InferRequest,
+        admission: Admission,
+        line: Line,
+        answer: asyncio.Future[InferResponse],
+        born: float,
+    ) -> None:
+        self.request = request
+        self.admission = admission
+        self.line = line
+        self.answer = answer
+        self.born = born
+        self.inputs: tuple[Tensor, ...] = tuple(request.inputs[i] for i in admission.order)
+        self.rows = admission.rows
+        self.text = text_bytes(self.inputs)
+        self.nbytes = sum(tensor.nbytes for tensor in self.inputs)
+        self.committed = False
+        self.alone = False
+        self.attempts = 0
+        self.waiting = True
+        self.closed = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what has been run: all rows must be placed and run again."""
+        self.batch: Batch | None = None
+        self.first = 0
+        self.dispatched = 0
+        self.unfinished = self.rows
+        self.parts: list[Part] = []
+
+    def succeed(self, response: InferResponse) -> None:
+        """Answer; if nobody waits any more the response is released at once."""
+        self._close()
+        if self.answer.done():
+            response.release()
+        else:
+            self.answer.set_result(response)
+
+    def fail(self, error: ServingError) -> None:
+        """Answer with an error, if somebody still waits."""
+        self._close()
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def _close(self) -> None:
+        self.closed = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

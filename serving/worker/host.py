@@ -1,0 +1,96 @@
+"""The models of this process: loaded, warmed, proved, and forgotten again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, Union
+
+from serving.backends.base import Backend, BackendError, Model, ModelSource
+from serving.backends.registry import open_backend
+from serving.channel.messages import Load, Loaded, LoadFailed, Progress, Unloaded, cut
+from serving.tensor import BatchAxes, Signature
+from serving.worker.proof import prove
+from serving.worker.samples import Samples
+
+_log = logging.getLogger("serving.worker")
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A loaded model and what its batch axes are."""
+
+    model: Model
+    axes: BatchAxes
+
+
+class Host:
+    """Owns the loaded models. ``load``/``unload``: loader thread; ``get``: slot threads."""
+
+    def __init__(self) -> None:
+        self._backends: Dict[str, Backend] = {}
+        self._models: Dict[int, Hosted] = {}
+        self._names: Dict[int, str] = {}
+
+    def get(self, model: int) -> Hosted:
+        """Return a loaded model; KeyError when it is not loaded."""
+        return self._models[model]
+
+    def load(self, order: Load, tell: Callable[[Progress], None]) -> Union[Loaded, LoadFailed]:
+        """Load, warm and (if asked) prove a model; every failure becomes a message."""
+        try:
+            return self._load(order, tell)
+        except BackendError as error:
+            return LoadFailed(order.model, "load_failed", cut(str(error)))
+        except MemoryError:
+            return LoadFailed(order.model, "load_failed", "the machine's memory does not suffice")
+        except Exception as error:
+            _log.exception("loading failed", extra={"servable": order.name})
+            text = f"unexpected failure while loading ({type(error).__name__}); the log has more"
+            return LoadFailed(order.model, "load_failed", text)
+
+    def unload(self, model: int) -> Unloaded:
+        """Forget a model; the caller has made sure that no slot uses it."""
+        loaded = self._models.pop(model, None)
+        if loaded is not None:
+            loaded.model.close()
+            _log.info("unloaded", extra={"servable": self._names.pop(model, "")})
+        return Unloaded(model)
+
+    def _load(self, order: Load, tell: Callable[[Progress], None]) -> Loaded:
+        began = time.monotonic()
+        backend = self._backends.get(order.backend)
+        if backend is None:
+            backend = self._backends[order.backend] = open_backend(order.backend)
+        model = backend.load(ModelSource(order.path, order.threads))
+        loaded = time.monotonic()
+        tell(Progress(order.model, "warming"))
+        claim = BatchAxes.from_json(order.batch)
+        _check_claim(claim, model.signature)
+        samples = Samples(model.signature, claim)
+        if order.prove:
+            claim, note = prove(model, claim, samples, order.max_batch_size)
+        else:
+            note = samples.warm(model)
+        self._models[order.model] = Hosted(model, claim)
+        self._names[order.model] = order.name
+        warm = time.monotonic()
+        return Loaded(
+            order.model,
+            model.signature.to_json(),
+            claim.to_json(),
+            (loaded - began) * 1e3,
+            (warm - loaded) * 1e3,
+            cut(note),
+        )
+
+
+def _check_claim(claim: BatchAxes, signature: Signature) -> None:
+    """The claim was made on the file; the engine must see the same tensors."""
+    counts = (len(signature.inputs), len(signature.outputs))
+    if claim.batched and (len(claim.inputs), len(claim.outputs)) != counts:
+        raise BackendError(
+            f"the engine sees {counts[0]} inputs and {counts[1]} outputs, the batch axes were "
+            f"given for {len(claim.inputs)} and {len(claim.outputs)}"
+        )

@@ -1,0 +1,308 @@
+"""One slot of a worker: take a run from its link, bind the rows where they lie, run, answer.
+
+Nothing is gathered, concatenated or split: axis-0 rows and their outputs are handed to the
+engine at the addresses where they lie in the shared segments. Exceptions are strings (built
+into objects here) and tensors whose batch axis is not the first (moved through a staging
+array).
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from serving.backends.base import BackendError, Binding
+from serving.channel import strings
+from serving.channel.layout import STRING_ENTRY_BYTES, Field, Layout, align
+from serving.channel.link import BlockingLink
+from serving.channel.messages import (
+    Define,
+    Deny,
+    Done,
+    Failed,
+    Forget,
+    Grant,
+    Lend,
+    Message,
+    More,
+    Run,
+    Written,
+    cut,
+)
+from serving.channel.segment import Segment, view
+from serving.tensor import Array, BatchAxes, Signature, Tensor, element_count
+from serving.worker.host import Host, Hosted
+from serving.worker.memory import Mappings
+
+_log = logging.getLogger("serving.worker")
+
+_CACHED_BINDINGS = 512
+
+
+@dataclass
+class _Prepared:
+    """A binding and the copies that must be made around a run (none, for axis 0)."""
+
+    binding: Binding
+    before: Tuple[Tuple[Array, Array], ...]
+    after: Tuple[Tuple[Array, Array], ...]
+    bound: bool
+
+
+class Denied(Exception):
+    """The master has no memory for this run's outputs."""
+
+    def __init__(self, deny: Deny) -> None:
+        super().__init__(deny.message)
+        self.code = deny.code
+        self.message = deny.message
+
+
+class Slot:
+    """Runs batches, one at a time. ``run`` is its own thread; the others call the rest."""
+
+    def __init__(self, link: BlockingLink, host: Host, mappings: Mappings) -> None:
+        self._link = link
+        self._host = host
+        self._mappings = mappings
+        self._layouts: "dict[int, Layout]" = {}
+        self._cache: "collections.OrderedDict[Tuple[int, ...], _Prepared]" = (
+            collections.OrderedDict()
+        )
+        self._current: Tuple[int, Optional[Binding]] = (0, None)
+
+    def run(self) -> None:
+        """Answer the run link until the master hangs up.
+
+        A slot that breaks takes its process with it: a worker that only looks alive is worse
+        than one that is replaced.
+        """
+        try:
+            while True:
+                message, fd = self._link.receive()
+                if message is None:
+                    return
+                if isinstance(message, Run):
+                    self._link.send(self._answer(message))
+                else:
+                    self._note(message, fd)
+        except BaseException:
+            _log.exception("the slot broke; the worker ends")
+            os._exit(70)
+
+    def cancel(self, run: int) -> None:
+        """End a run early if it is the current one."""
+        current, binding = self._current
+        if current == run and binding is not None:
+            binding.cancel()
+
+    def drop(self, model: int) -> None:
+        """Forget every binding of a model that is being unloaded; nothing runs it."""
+        for key in [k for k in list(self._cache) if k[0] == model]:
+            self._cache.pop(key, None)
+
+    def _note(self, message: Message, fd: int) -> None:
+        if isinstance(message, Lend):
+            self._mappings.lend(message, fd)
+        elif isinstance(message, Forget):
+            for key in [k for k in self._cache if message.segment in (k[2], k[3])]:
+                del self._cache[key]
+            self._mappings.forget(message.segment)
+        elif isinstance(message, Define):
+            for layout_id in message.drop:
+                self._layouts.pop(layout_id, None)
+                for key in [k for k in self._cache if k[1] == layout_id]:
+                    del self._cache[key]
+            layout = Layout.from_json(message.layout)
+            self._layouts[layout.id] = layout
+
+    def _answer(self, run: Run) -> Message:
+        try:
+            return self._run(run)
+        except BackendError as error:
+            text = cut(str(error))
+            _log.info("run failed: %s", text, extra={"request_id": run.ids, "rows": run.rows})
+            return Failed(run.run, "execution_failed", text)
+        except Denied as denied:
+            return Failed(run.run, denied.code, denied.message)
+        except MemoryError:
+            return Failed(run.run, "execution_failed", "the worker's memory does not suffice")
+        except Exception:
+            _log.exception("run broke", extra={"request_id": run.ids})
+            return Failed(run.run, "internal", "the worker met an unexpected failure; see its log")
+        finally:
+            self._current = (0, None)
+
+    def _run(self, run: Run) -> Done:
+        began = time.perf_counter_ns()
+        hosted = self._host.get(run.model)
+        layout = self._layouts[run.layout]
+        prepared = self._prepare(run, hosted, layout)
+        self._current = (run.run, prepared.binding)
+        for target, source in prepared.before:
+            np.copyto(target, source)
+        ready = time.perf_counter_ns()
+        try:
+            outputs = prepared.binding.run()
+        except BackendError:
+            self._uncache(run)  # a cancelled binding stays cancelled
+            if not prepared.bound:
+                raise
+            # The outputs may have other shapes than before (metadata can be wrong): once more
+            # with sizes left to the engine; if that fails too, it is the request's fault.
+            outputs = self._unbound(run, hosted, layout).run()
+        ran = time.perf_counter_ns()
+        if outputs is None:
+            for target, source in prepared.after:
+                np.copyto(target, source)
+            written, segment = None, 0
+        else:
+            # Bound rows that did not fit may have neighbours: never pack over them.
+            scratch = 0 if prepared.bound else run.output
+            written, segment = self._write(run.run, scratch, hosted.axes, outputs)
+        done = time.perf_counter_ns()
+        return Done(run.run, ready - began, ran - ready, done - ran, written, segment)
+
+    # -- binding ------------------------------------------------------------------------------
+
+    def _prepare(self, run: Run, hosted: Hosted, layout: Layout) -> _Prepared:
+        key = (run.model, run.layout, run.input, run.output, run.first, run.rows)
+        prepared = self._cache.get(key)
+        if prepared is not None:
+            self._cache.move_to_end(key)
+            return prepared
+        prepared = self._bind(run, hosted, layout)
+        if not any(f.dtype.is_bytes for f in layout.inputs):
+            self._cache[key] = prepared
+            if len(self._cache) > _CACHED_BINDINGS:
+                self._cache.popitem(last=False)
+        return prepared
+
+    def _uncache(self, run: Run) -> None:
+        self._cache.pop((run.model, run.layout, run.input, run.output, run.first, run.rows), None)
+
+    def _bind(self, run: Run, hosted: Hosted, layout: Layout) -> _Prepared:
+        signature = hosted.model.signature
+        inputs, before = self._inputs(run, signature, layout)
+        if layout.outputs is None:
+            return _Prepared(hosted.model.bind(inputs, None), before, (), False)
+        segment = self._mappings.get(run.output)
+        outputs = []
+        after = []
+        for spec, field in zip(signature.outputs, layout.outputs):
+            rows = _rows(segment, field, run)
+            if field.axis:
+                staged = np.empty(field.engine_shape(run.rows), rows.dtype)
+                after.append((rows, np.moveaxis(staged, field.axis, 0)))
+                rows = staged
+            outputs.append(Tensor(spec.name, spec.dtype, rows.shape, rows))
+        return _Prepared(hosted.model.bind(inputs, outputs), before, tuple(after), True)
+
+    def _unbound(self, run: Run, hosted: Hosted, layout: Layout) -> Binding:
+        inputs, before = self._inputs(run, hosted.model.signature, layout)
+        for target, source in before:
+            np.copyto(target, source)
+        return hosted.model.bind(inputs, None)
+
+    def _inputs(
+        self, run: Run, signature: Signature, layout: Layout
+    ) -> Tuple[List[Tensor], Tuple[Tuple[Array, Array], ...]]:
+        segment = self._mappings.get(run.input)
+        tensors = []
+        copies = []
+        for spec, field in zip(signature.inputs, layout.inputs):
+            if field.dtype.is_bytes:
+                tensors.append(_string_rows(segment, spec.name, field, run))
+                continue
+            rows = _rows(segment, field, run)
+            if field.axis:
+                staged = np.empty(field.engine_shape(run.rows), rows.dtype)
+                copies.append((staged, np.moveaxis(rows, 0, field.axis)))
+                rows = staged
+            tensors.append(Tensor(spec.name, spec.dtype, rows.shape, rows))
+        return tensors, tuple(copies)
+
+    # -- outputs whose sizes only the run could tell -------------------------------------------
+
+    def _write(
+        self, run: int, segment_id: int, axes: BatchAxes, outputs: Sequence[Tensor]
+    ) -> Tuple[Tuple[Written, ...], int]:
+        """Pack the outputs, rows first, into the output segment; ask for one if need be."""
+        if axes.batched:
+            outputs = [_rows_first(t, axis) for t, axis in zip(outputs, axes.outputs)]
+        wanted = sum(align(_packed_bytes(tensor)) for tensor in outputs)
+        if wanted and (not segment_id or self._mappings.get(segment_id).size < wanted):
+            segment_id = self._ask(run, wanted)
+        written = []
+        at = 0
+        for tensor in outputs:
+            size = _packed_bytes(tensor)
+            if size:
+                memory = self._mappings.get(segment_id).bytes
+                if tensor.array is not None:
+                    memory[at : at + size] = (
+                        np.ascontiguousarray(tensor.array).reshape(-1).view(np.uint8)
+                    )
+                else:
+                    items = tensor.items or ()
+                    strings.write(memory, at, at + STRING_ENTRY_BYTES * len(items), items)
+            written.append(Written(tensor.dtype.code, tensor.shape, at, size))
+            at = align(at + size)
+        return tuple(written), segment_id
+
+    def _ask(self, run: int, nbytes: int) -> int:
+        self._link.send(More(run, nbytes))
+        while True:
+            message, fd = self._link.receive()
+            if isinstance(message, Grant) and message.run == run:
+                return message.segment
+            if isinstance(message, Deny) and message.run == run:
+                raise Denied(message)
+            if message is None:
+                raise Denied(Deny(run, "unavailable", "the server is going down"))
+            self._note(message, fd)
+
+
+def _rows(segment: Segment, field: Field, run: Run) -> Array:
+    """Return the run's rows of a field as an array over the segment, rows first."""
+    shape: Tuple[int, ...]
+    if field.axis is None:
+        start, shape = field.offset, field.row_shape
+    else:
+        start, shape = field.offset + run.first * field.row_bytes, (run.rows, *field.row_shape)
+    return view(segment, field.dtype, start, shape)
+
+
+def _string_rows(segment: Segment, name: str, field: Field, run: Run) -> Tensor:
+    rows = 1 if field.axis is None else run.rows
+    start = field.offset + (0 if field.axis is None else run.first * field.row_bytes)
+    items = strings.read(segment.bytes, start, rows * element_count(field.row_shape))
+    if field.axis:
+        shape = (rows, *field.row_shape)
+        moved = np.moveaxis(np.array(items, dtype=object).reshape(shape), 0, field.axis)
+        items = moved.reshape(-1).tolist()
+    return Tensor(name, field.dtype, field.engine_shape(rows), items=items)
+
+
+def _rows_first(tensor: Tensor, axis: Optional[int]) -> Tensor:
+    if not axis or len(tensor.shape) <= axis:
+        return tensor
+    shape = (tensor.shape[axis], *tensor.shape[:axis], *tensor.shape[axis + 1 :])
+    if tensor.array is not None:
+        return Tensor(tensor.name, tensor.dtype, shape, np.moveaxis(tensor.array, axis, 0))
+    grid = np.array(tensor.items, dtype=object).reshape(tensor.shape)
+    items = np.moveaxis(grid, axis, 0).reshape(-1).tolist()
+    return Tensor(tensor.name, tensor.dtype, shape, items=items)
+
+
+def _packed_bytes(tensor: Tensor) -> int:
+    if tensor.array is not None:
+        return int(tensor.array.nbytes)
+    items = tensor.items or ()
+    return STRING_ENTRY_BYTES * len(items) + sum(map(len, items))

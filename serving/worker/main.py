@@ -1,0 +1,139 @@
+"""The life of a worker process: connect, say hello, load and run until the master leaves.
+
+Threads: this one answers the control link; one loader thread loads and unloads (a load may take
+minutes and must not delay a batch); one slot thread per run link runs batches. Nothing here
+decides policy and nothing talks to the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+from typing import Any, List, Union
+
+import numpy as np
+
+from serving import logs
+from serving.channel.link import BlockingLink
+from serving.channel.messages import (
+    PROTOCOL,
+    Cancel,
+    Hello,
+    Load,
+    Message,
+    Ping,
+    Pong,
+    Stop,
+    Unload,
+)
+from serving.worker.host import Host
+from serving.worker.loop import Slot
+from serving.worker.memory import Mappings
+
+_log = logging.getLogger("serving.worker")
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Run a worker on the descriptors that the master passed."""
+    options = _arguments()
+    _die_with_the_master(options.master)
+    logs.configure("json", options.log_level, options.name)
+    # Ctrl-C in a terminal reaches the whole group: stopping is the master's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options.data_limit_mb:
+        limit = options.data_limit_mb << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if options.expendable:
+        _offer_to_the_oom_killer()
+    Worker(
+        BlockingLink(socket.socket(fileno=options.control_fd)),
+        [BlockingLink(socket.socket(fileno=fd)) for fd in options.run_fd],
+        Host(),
+    ).run()
+
+
+class Worker:
+    """Owns the links and the threads of this process."""
+
+    def __init__(self, control: BlockingLink, runs: List[BlockingLink], host: Host) -> None:
+        self._control = control
+        self._host = host
+        mappings = Mappings()
+        self._slots = [Slot(link, host, mappings) for link in runs]
+        self._to_load: "queue.SimpleQueue[Union[Load, Unload]]" = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Say hello, then answer the control link until the master stops us or is gone."""
+        for slot in self._slots:
+            threading.Thread(target=slot.run, daemon=True, name="slot").start()
+        threading.Thread(target=self._load_and_unload, daemon=True, name="loader").start()
+        versions = {"python": sys.version.split()[0], "numpy": np.__version__}
+        self._control.send(Hello(PROTOCOL, os.getpid(), versions))
+        while True:
+            message, _ = self._control.receive()
+            if message is None or isinstance(message, Stop):
+                # Not sys.exit: an engine's thread may be deep in a run that nobody waits for.
+                os._exit(0)
+            self._answer(message)
+
+    def _answer(self, message: Message) -> None:
+        if isinstance(message, (Load, Unload)):
+            self._to_load.put(message)
+        elif isinstance(message, Cancel):
+            for slot in self._slots:
+                slot.cancel(message.run)
+        elif isinstance(message, Ping):
+            self._control.send(Pong(message.serial))
+
+    def _load_and_unload(self) -> None:
+        try:
+            self._obey()
+        except BaseException:
+            _log.exception("the loader broke; the worker ends")
+            os._exit(70)
+
+    def _obey(self) -> None:
+        while True:
+            message = self._to_load.get()
+            if isinstance(message, Load):
+                self._control.send(self._host.load(message, self._control.send))
+            else:
+                for slot in self._slots:
+                    slot.drop(message.model)
+                self._control.send(self._host.unload(message.model))
+
+
+def _arguments() -> Any:
+    parser = argparse.ArgumentParser(prog="serving.worker", description=__doc__)
+    parser.add_argument("--master", type=int, required=True, help="process id of the master")
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--run-fd", type=int, action="append", default=[])
+    parser.add_argument("--name", default="worker")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--data-limit-mb", type=int, default=0)
+    parser.add_argument("--expendable", action="store_true")
+    return parser.parse_args()
+
+
+def _die_with_the_master(master: int) -> None:
+    """Ask the kernel for SIGKILL when the master dies: end of file needs a thread that runs."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != master:
+        os._exit(0)  # it died before we asked
+
+
+def _offer_to_the_oom_killer() -> None:
+    """A trial that eats the machine's memory must die before anything that serves."""
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")

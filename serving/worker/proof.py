@@ -1,0 +1,119 @@
+"""The second half of the proof of a batch axis: real runs must agree row by row.
+
+The axis walk claims that rows do not touch each other. Here the same rows are run alone,
+together, and beside other rows; each row's outputs must be the same, bit for bit or within the
+dtype's tolerance (engines may sum in another order for another batch size).
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from serving.backends.base import BackendError, Model
+from serving.tensor import BF16, Array, BatchAxes, Tensor, bf16_to_float32, fixed_batch
+from serving.worker.samples import Samples
+
+TOLERANCES: Dict[str, Tuple[float, float]] = {
+    "FP16": (2e-2, 2e-3),
+    "BF16": (5e-2, 1e-2),
+    "FP32": (1e-4, 1e-5),
+    "FP64": (1e-7, 1e-10),
+}
+"""Relative and absolute difference that a change of batch size may make; others: none."""
+
+
+def prove(
+    model: Model, claim: BatchAxes, samples: Samples, max_batch_size: int
+) -> Tuple[BatchAxes, str]:
+    """Return the claim as the runs left it, and a note for the log if no run was possible."""
+    size, refusal = samples.fitting_size(model)
+    if not claim.batched:
+        return claim, "" if size else f"not warmed: the model refused made-up inputs: {refusal}"
+    if not size:
+        reason = f"no run could confirm the batch axis: made-up inputs were refused: {refusal}"
+        return BatchAxes.refused(reason), reason
+    most = min(fixed_batch(model.signature, claim) or max_batch_size, 4)
+    if most < 2:
+        return claim, ""
+    try:
+        disagreement = _disagreement(model, claim, samples, size, most)
+    except BackendError as error:
+        disagreement = f"rows that run alone fail together: {error}"
+    if disagreement:
+        return BatchAxes.refused(f"trial runs contradict the batch axis: {disagreement}"), ""
+    return claim, ""
+
+
+def _disagreement(model: Model, claim: BatchAxes, samples: Samples, size: int, most: int) -> str:
+    alone = {n: _run(model, claim, samples, [n], size)[0] for n in range(most)}
+    exchanged = [most + n if n % 2 else n for n in range(most)]
+    for numbers in (list(range(most)), exchanged):
+        together = _run(model, claim, samples, numbers, size)
+        for place, number in enumerate(numbers):
+            if number in alone:
+                difference = _differs(alone[number], together[place])
+                if difference:
+                    return f"row {place} of {len(numbers)} differs from itself alone: {difference}"
+    return ""
+
+
+def _run(
+    model: Model, claim: BatchAxes, samples: Samples, numbers: Sequence[int], size: int
+) -> List[List[Tensor]]:
+    """Run rows together and return each row's outputs."""
+    outputs = model.bind(samples.rows(numbers, size), None).run()
+    assert outputs is not None
+    rows: List[List[Tensor]] = [[] for _ in numbers]
+    count = fixed_batch(model.signature, claim) or len(numbers)
+    for tensor, axis in zip(outputs, claim.outputs):
+        for row, piece in zip(rows, _cut(tensor, axis, count)):
+            row.append(piece)
+    return rows
+
+
+def _cut(tensor: Tensor, axis: Optional[int], count: int) -> List[Tensor]:
+    if axis is None or len(tensor.shape) <= axis or tensor.shape[axis] != count:
+        raise BackendError(
+            f"output {tensor.name!r} has shape {list(tensor.shape)} for {count} rows"
+        )
+    shape = tensor.shape[:axis] + tensor.shape[axis + 1 :]
+    if tensor.items is not None:
+        step = len(tensor.items) // count
+        return [
+            Tensor(tensor.name, tensor.dtype, shape, items=tensor.items[i * step : (i + 1) * step])
+            for i in range(count)
+        ]
+    assert tensor.array is not None
+    return [
+        Tensor(tensor.name, tensor.dtype, shape, np.array(np.take(tensor.array, i, axis=axis)))
+        for i in range(count)
+    ]
+
+
+def _differs(one: Sequence[Tensor], other: Sequence[Tensor]) -> str:
+    for a, b in zip(one, other):
+        if a.shape != b.shape:
+            return f"output {a.name!r} is {list(a.shape)} alone and {list(b.shape)} together"
+        if a.items is not None:
+            if list(a.items) != list(b.items or ()):
+                return f"output {a.name!r} holds other strings"
+            continue
+        if not _close(a, _numbers(a), _numbers(b)):
+            worst = np.nanmax(np.abs(_numbers(a).astype(float) - _numbers(b).astype(float)))
+            return f"output {a.name!r} by up to {worst:.3g}"
+    return ""
+
+
+def _numbers(tensor: Tensor) -> Array:
+    assert tensor.array is not None
+    return bf16_to_float32(tensor.array) if tensor.dtype is BF16 else tensor.array
+
+
+def _close(tensor: Tensor, a: Array, b: Array) -> bool:
+    tolerance = TOLERANCES.get(tensor.dtype.name)
+    if tolerance is None:
+        return bool(np.array_equal(a, b))
+    relative, absolute = tolerance
+    return bool(np.allclose(a, b, rtol=relative, atol=absolute, equal_nan=True))

@@ -1,0 +1,125 @@
+"""The standard health and reflection services, as their own clients see them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from serving.frontends.grpc.reflection import V1, V1ALPHA
+from serving.tensor import FP32
+from tests.doubles.plane import StubPlane
+
+from .running import WAIT_S, channel, front_end, until
+from .served import echo
+
+Status = health_pb2.HealthCheckResponse
+
+
+def asked(service: str = "") -> Any:
+    return health_pb2.HealthCheckRequest(service=service)
+
+
+async def next_status(watch: Any) -> int:
+    answer = await asyncio.wait_for(watch.read(), WAIT_S)
+    return int(answer.status)
+
+
+async def test_check_follows_the_plane() -> None:
+    plane = StubPlane(echo("m", FP32), echo("warming", FP32, ready=False))
+    async with front_end(plane) as front, channel(front.port) as opened:
+        stub = health_pb2_grpc.HealthStub(opened)
+        assert (await stub.Check(asked())).status == Status.SERVING
+        assert (await stub.Check(asked("m"))).status == Status.SERVING
+        assert (await stub.Check(asked("warming"))).status == Status.NOT_SERVING
+        plane.is_ready = False
+        assert (await stub.Check(asked())).status == Status.NOT_SERVING
+        assert (await stub.Check(asked("m"))).status == Status.NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await stub.Check(asked("unknown"))
+    assert failed.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_watch_sends_each_change_once() -> None:
+    plane = StubPlane(echo("m", FP32))
+    async with front_end(plane) as front, channel(front.port) as opened:
+        watch = health_pb2_grpc.HealthStub(opened).Watch(asked())
+        assert await next_status(watch) == Status.SERVING
+        plane.is_ready = False
+        assert await next_status(watch) == Status.NOT_SERVING
+        plane.is_ready = True
+        assert await next_status(watch) == Status.SERVING
+        watch.cancel()
+
+
+async def test_watch_of_an_unknown_name_waits_for_it() -> None:
+    plane = StubPlane(echo("m", FP32))
+    async with front_end(plane) as front, channel(front.port) as opened:
+        watch = health_pb2_grpc.HealthStub(opened).Watch(asked("late"))
+        assert await next_status(watch) == Status.SERVICE_UNKNOWN
+        plane._known["late"] = echo("late", FP32)
+        assert await next_status(watch) == Status.SERVING
+        watch.cancel()
+
+
+async def test_watchers_that_leave_stop_the_clock() -> None:
+    async with front_end(StubPlane()) as front, channel(front.port) as opened:
+        health = front._health
+        assert health is not None
+        watches = [health_pb2_grpc.HealthStub(opened).Watch(asked()) for _ in range(3)]
+        for watch in watches:
+            await next_status(watch)
+        assert health._ticker is not None
+        for watch in watches:
+            watch.cancel()
+        await until(lambda: health._ticker is None)
+
+
+async def test_drain_tells_watchers_and_ends_their_streams() -> None:
+    async with front_end(StubPlane()) as front, channel(front.port) as opened:
+        watch = health_pb2_grpc.HealthStub(opened).Watch(asked())
+        assert await next_status(watch) == Status.SERVING
+        draining = asyncio.ensure_future(front.drain(10 * WAIT_S))
+        assert await next_status(watch) == Status.NOT_SERVING
+        assert await asyncio.wait_for(watch.read(), WAIT_S) is grpc.aio.EOF
+        await asyncio.wait_for(draining, WAIT_S)
+
+
+def reflect(opened: grpc.aio.Channel, service: str) -> Any:
+    return opened.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )()
+
+
+@pytest.mark.parametrize("service", [V1, V1ALPHA])
+async def test_reflection_lists_the_services_and_gives_their_files(service: str) -> None:
+    async with front_end(StubPlane()) as front, channel(front.port) as opened:
+        stream = reflect(opened, service)
+        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        listed = await asyncio.wait_for(stream.read(), WAIT_S)
+        symbol = "inference.GRPCInferenceService"
+        await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
+        found = await asyncio.wait_for(stream.read(), WAIT_S)
+        await stream.done_writing()
+        assert await asyncio.wait_for(stream.read(), WAIT_S) is grpc.aio.EOF
+    names = {s.name for s in listed.list_services_response.service}
+    assert {symbol, "grpc.health.v1.Health"} <= names
+    (data,) = found.file_descriptor_response.file_descriptor_proto
+    (declared,) = FileDescriptorProto.FromString(data).service
+    assert "ModelInfer" in {method.name for method in declared.method}
+
+
+async def test_drain_ends_reflection_streams_that_nobody_uses() -> None:
+    async with front_end(StubPlane()) as front, channel(front.port) as opened:
+        stream = reflect(opened, V1)
+        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        await asyncio.wait_for(stream.read(), WAIT_S)
+        await asyncio.wait_for(front.drain(10 * WAIT_S), WAIT_S)
+        assert await asyncio.wait_for(stream.read(), WAIT_S) is grpc.aio.EOF

@@ -1,0 +1,95 @@
+"""The committed stubs are those of the .proto files, and every admitted runtime takes them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+
+ROOT = Path(__file__).resolve().parents[4]
+GENERATE = ROOT / "protos" / "generate.py"
+STUB = Path(str(pb.__file__))
+
+
+def generate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(GENERATE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_committed_stubs_are_those_of_the_protos() -> None:
+    done = generate("--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_check_fails_when_a_number_changes(tmp_path: Path) -> None:
+    text = (ROOT / "protos" / "inference_v2.proto").read_text()
+    changed = text.replace("raw_input_contents = 7", "raw_input_contents = 8")
+    assert changed != text
+    (tmp_path / "inference_v2.proto").write_text(changed)
+    done = generate("--check", "--protos", str(tmp_path))
+    assert done.returncode == 1
+    assert "inference_v2_pb2.py" in done.stderr
+
+
+def test_check_is_blind_to_comments(tmp_path: Path) -> None:
+    proto = tmp_path / "inference_v2.proto"
+    shutil.copy(ROOT / "protos" / "inference_v2.proto", proto)
+    proto.write_text(proto.read_text() + "\n// One more remark.\n")
+    assert generate("--check", "--protos", str(tmp_path)).returncode == 0
+
+
+def test_check_fails_when_a_stub_is_missing(tmp_path: Path) -> None:
+    done = generate("--check", "--stubs", str(tmp_path))
+    assert done.returncode == 1
+    assert "missing" in done.stderr
+
+
+def test_stubs_run_on_the_oldest_protobuf_that_is_admitted() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (bound,) = (d for d in project["dependencies"] if d.startswith("protobuf"))
+    found = re.search(r">=([\d.]+)", bound)
+    written = re.search(r"Protobuf Python Version: ([\d.]+)", STUB.read_text())
+    assert found is not None
+    assert written is not None
+    oldest = [int(part) for part in found.group(1).split(".")]
+    needed = [int(part) for part in written.group(1).split(".")]
+    assert needed <= oldest + [0] * (3 - len(oldest))
+
+
+def test_field_numbers_are_those_of_the_protocol() -> None:
+    numbers = {
+        message.name: {field.name: field.number for field in message.fields}
+        for message in (
+            pb.ModelInferRequest.DESCRIPTOR,
+            pb.ModelInferRequest.InferInputTensor.DESCRIPTOR,
+            pb.ModelInferResponse.DESCRIPTOR,
+            pb.InferTensorContents.DESCRIPTOR,
+            pb.InferParameter.DESCRIPTOR,
+        )
+    }
+    assert numbers == {
+        "ModelInferRequest": {
+            "model_name": 1, "model_version": 2, "id": 3, "parameters": 4, "inputs": 5,
+            "outputs": 6, "raw_input_contents": 7,
+        },
+        "InferInputTensor": {
+            "name": 1, "datatype": 2, "shape": 3, "parameters": 4, "contents": 5,
+        },
+        "ModelInferResponse": {
+            "model_name": 1, "model_version": 2, "id": 3, "parameters": 4, "outputs": 5,
+            "raw_output_contents": 6,
+        },
+        "InferTensorContents": {
+            "bool_contents": 1, "int_contents": 2, "int64_contents": 3, "uint_contents": 4,
+            "uint64_contents": 5, "fp32_contents": 6, "fp64_contents": 7, "bytes_contents": 8,
+        },
+        "InferParameter": {
+            "bool_param": 1, "int64_param": 2, "string_param": 3, "double_param": 4,
+            "uint64_param": 5,
+        },
+    }  # fmt: skip

@@ -1,0 +1,119 @@
+"""Which file of a version folder is its model."""
+
+import pytest
+
+from serving.repository.layout import Entry, Kind
+from serving.repository.model_file import choose_bare, choose_model
+
+
+def files(*names: str) -> list[Entry]:
+    return [Entry(name, Kind.FILE, 10) for name in names]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        files("model.onnx"),
+        files("model.onnx", "model.onnx.data", "README.md", "sample.json", "x.py"),
+        files("model.onnx", "lenet.ckpt"),
+        files(".model.onnx.swp", "model.onnx", ".cache"),
+    ],
+)
+def test_model_is_the_file_named_model(entries: list[Entry]) -> None:
+    assert choose_model(entries).name == "model.onnx"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.onnx", "a.mindir", "a.om", "a.air", "a.ckpt", "a.ms", "a.plan", "a.engine",
+     "a.safetensors", "saved_model.pb", "A.ONNX"],
+)  # fmt: skip
+def test_model_is_the_only_file_of_a_known_ending(name: str) -> None:
+    assert choose_model(files("notes.txt", name)).name == name
+
+
+def test_model_of_a_split_mindir_is_its_graph() -> None:
+    entries = [*files("net_graph.mindir"), Entry("net_variables", Kind.FOLDER)]
+    assert choose_model(entries).name == "net_graph.mindir"
+
+
+def test_model_beside_others_says_what_is_not_served() -> None:
+    assert choose_model(files("model.onnx", "b.ckpt")).notes == (
+        "'b.ckpt' beside it is not served",
+    )
+
+
+@pytest.mark.parametrize("names", [("a.onnx", "b.onnx"), ("model.onnx", "model.mindir")])
+def test_several_models_are_refused_naming_them_and_the_setting(names: tuple[str, str]) -> None:
+    choice = choose_model(files(*names))
+    assert choice.name == ""
+    assert all(name in choice.reason for name in names)
+    assert "set model_file in servable.toml" in choice.reason
+
+
+def test_model_file_setting_chooses_any_ending() -> None:
+    assert choose_model(files("model.onnx", "net.bin"), "net.bin").name == "net.bin"
+
+
+def test_model_file_setting_that_is_not_there_names_the_nearest() -> None:
+    choice = choose_model(files("model.onnx"), "modle.onnx")
+    assert choice.name == ""
+    assert "model_file is 'modle.onnx'" in choice.reason
+    assert "did you mean 'model.onnx'?" in choice.reason
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        files(".DS_Store"),
+        files("model.onnx.part"),
+        files("model.onnx.tmp"),
+        files("model.onnx~"),
+        files(".model.onnx.Zx81Qq"),
+        [Entry("model.onnx", Kind.FILE, 0)],
+    ],
+)
+def test_half_copied_version_is_suspected_of_it(entries: list[Entry]) -> None:
+    choice = choose_model(entries)
+    assert choice.name == ""
+    assert "still being copied?" in choice.reason
+
+
+def test_model_with_half_copied_neighbour_is_served_with_a_note() -> None:
+    choice = choose_model(files("model.onnx", "model.onnx.data.part"))
+    assert choice.name == "model.onnx"
+    assert choice.notes == ("model.onnx.data.part lies beside it: still being copied?",)
+
+
+def test_folder_without_a_model_says_what_it_holds_and_what_is_known() -> None:
+    reason = choose_model(files("model.pt")).reason
+    assert "holds 'model.pt'" in reason
+    assert ".onnx" in reason
+    assert ".mindir" in reason
+
+
+def test_external_data_linked_from_outside_refuses_the_version() -> None:
+    entries = [*files("model.onnx"), Entry("model.onnx.data", Kind.FILE, 10, outside=True)]
+    choice = choose_model(entries)
+    assert choice.name == ""
+    assert choice.reason.startswith("model.onnx.data is a link that leaves the model directory")
+
+
+def test_dangling_model_link_is_the_reason() -> None:
+    choice = choose_model([Entry("model.onnx", Kind.BROKEN)])
+    assert choice.reason == "model.onnx is a link to something that is not there"
+
+
+def test_bare_files_of_one_name_are_refused_together() -> None:
+    choice = choose_bare(files("net.ckpt", "net.mindir"))
+    assert choice.name == ""
+    assert "'net.ckpt', 'net.mindir'" in choice.reason
+
+
+def test_bare_file_linked_from_outside_is_refused() -> None:
+    assert choose_bare([Entry("net.onnx", Kind.FILE, 10, outside=True)]).name == ""
+
+
+def test_bare_empty_file_is_refused() -> None:
+    assert "still being copied?" in choose_bare([Entry("net.onnx", Kind.FILE, 0)]).reason

@@ -1,0 +1,145 @@
+"""The benchmark harness counts what it should: right rates, failed calls, shares."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from benchmarks import engine, processes
+from benchmarks.load import drive
+from benchmarks.measure import Row
+from benchmarks.report import share_of_echo
+from benchmarks.resnet import resnet50
+from benchmarks.wires import WrongAnswer, check, check_echo, framed, wires
+from benchmarks.workloads import WORKLOADS, Case, prepare
+
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="needs Debian's wrk")
+needs_h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason="needs nghttp2-client")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Case:
+    return prepare(WORKLOADS[0], tmp_path_factory.mktemp("cache"))
+
+
+def test_wires_carry_the_same_row_in_four_formats(tiny):
+    rest, v2_json, v2_binary, v2_grpc = wires(tiny)
+    (instance,) = json.loads(rest.body)["instances"]
+    assert np.array(instance["x"], np.float32).tobytes() == tiny.row.tobytes()
+    (tensor,) = json.loads(v2_json.body)["inputs"]
+    assert tensor["shape"] == [1, 16]
+    assert np.array(tensor["data"], np.float32).tobytes() == tiny.row.tobytes()
+    assert v2_binary.body.endswith(tiny.row.tobytes())
+    split = int(v2_binary.headers["Inference-Header-Content-Length"])
+    assert json.loads(v2_binary.body[:split])["inputs"][0]["name"] == "x"
+    assert len(v2_binary.body) == split + 64
+    assert tiny.row.tobytes() in v2_grpc.body
+
+
+def test_framed_message_has_a_grpc_prefix():
+    assert framed(b"ab") == b"\x00\x00\x00\x00\x02ab"
+
+
+def test_engine_limit_grows_with_the_batch_of_a_tiny_model(tiny):
+    limit = engine.measure(tiny, processes=1, seconds=0.05)
+    assert set(limit.rates) == set(engine.BATCHES)
+    assert limit.rate == max(limit.rates.values())
+    assert limit.rates[64] > 4 * limit.rates[1]
+
+
+@needs_wrk
+def test_asgi_echo_is_driven_by_wrk_without_errors(tiny):
+    wire = wires(tiny)[0]
+    with processes.echo("asgi") as running:
+        size = check_echo(wire, "127.0.0.1", running.rest_port)
+        sample = drive(wire, running.rest_port, 2, 1, 1, size)
+    assert sample.errors == 0
+    assert 0 < sample.p50_ms <= sample.p99_ms
+    assert sample.rate == pytest.approx(sample.requests, rel=0.2)
+    assert not Path(f"/proc/{running.pid}").exists()
+
+
+@needs_h2load
+def test_grpc_echo_is_driven_by_h2load_without_errors(tiny):
+    wire = wires(tiny)[3]
+    with processes.echo("grpc") as running:
+        size = check_echo(wire, "127.0.0.1", running.grpc_port)
+        sample = drive(wire, running.grpc_port, 2, 4, 1, size)
+        mapped = running.engine_mappings()
+        memory = running.memory()
+    assert sample.errors == 0
+    assert 0 < sample.p50_ms <= sample.p99_ms
+    assert sample.rate == pytest.approx(sample.requests, rel=0.2)
+    assert mapped == []
+    assert [(role, pid) for role, pid, _ in memory] == [("master", running.pid)]
+    assert memory[0][2] > 1
+
+
+@needs_h2load
+async def test_grpc_errors_are_counted_although_h2load_sees_status_200(tiny):
+    import asyncio
+
+    async def refuse(_message: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        await context.abort(grpc.StatusCode.INTERNAL, "no")
+
+    class Refusal(grpc.GenericRpcHandler):
+        def service(self, _details):
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    wire = wires(tiny)[3]
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Refusal(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        with pytest.raises(WrongAnswer, match="INTERNAL: no"):
+            await asyncio.to_thread(check, wire, tiny, "127.0.0.1", port)
+        sample = await asyncio.to_thread(drive, wire, port, 1, 1, 1, 40)
+    finally:
+        await server.stop(None)
+    assert sample.requests > 10
+    assert sample.errors == sample.requests
+    assert sample.rate == 0
+
+
+def test_server_that_ends_at_once_is_reported_with_what_it_printed(tiny):
+    command = [sys.executable, "-c", "import sys; sys.exit('no port left')"]
+    with (
+        pytest.raises(processes.NotStarted, match="no port left"),
+        processes.server(tiny, command),
+    ):
+        pass
+
+
+def test_engine_mapping_of_a_process_that_runs_one_is_found():
+    import onnxruntime  # noqa: F401
+
+    here = processes.Running(os.getpid(), 0, 0, 0.0)
+    assert any("onnxruntime" in name for name in here.engine_mappings())
+
+
+def test_share_of_echo_is_taken_at_the_same_body_and_concurrency():
+    def row(wire: str, connections: int, rate: float) -> Row:
+        return Row(wire, connections, 1, rate, 0, 0, 0, 0, 0, 0, ())
+
+    echoes = [row("grpc", 1, 10), row("rest-json", 8, 20), row("grpc", 8, 40)]
+    assert share_of_echo(row("grpc", 8, 30), echoes) == 0.75
+    assert share_of_echo(row("grpc", 64, 30), echoes) is None
+
+
+def test_resnet50_has_its_published_size(tmp_path):
+    import onnx
+
+    model = onnx.load(resnet50(tmp_path / "model.onnx"))
+    kinds = [node.op_type for node in model.graph.node]
+    assert (kinds.count("Conv"), kinds.count("Gemm"), kinds.count("Add")) == (53, 1, 16)
+    kernels = [t for t in model.graph.initializer if t.name.endswith("weight")]
+    # torchvision's 25,557,032 less its 53,120 batch norm parameters and 1,000 biases
+    assert sum(int(np.prod(t.dims)) for t in kernels) == 25_557_032 - 53_120 - 1_000
