@@ -1,0 +1,7 @@
+"""The gRPC side. Its environment is set before grpc is imported anywhere."""
+
+import os
+
+# Workers are started by exec, never by fork: gRPC's fork handlers would only print that they
+# were skipped.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
