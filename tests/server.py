@@ -110,7 +110,11 @@ def until(there: Any, timeout_s: float, what: str) -> None:
 
 @contextlib.contextmanager
 def serving(
-    model_dir: Path, scratch: Path, *options: str, wait: bool = True, env: dict[str, str] | None = None
+    model_dir: Path,
+    scratch: Path,
+    *options: str,
+    wait: bool = True,
+    env: dict[str, str] | None = None,
 ) -> Iterator[ServerProcess]:
     """Run ``serving start`` on free ports; whatever happens, no process outlives the block."""
     scratch.mkdir(parents=True, exist_ok=True)
