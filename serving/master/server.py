@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import uvloop
 from serving import logs
 from serving.channel.arena import Arena
 from serving.config import ServerSettings
-from serving.errors import ServingError
+from serving.errors import ServingError, Unavailable
 from serving.exit_codes import ExitCode, exit_code_for
 from serving.frontends.grpc.server import GrpcFrontEnd
 from serving.frontends.rest.server import RestFrontEnd
@@ -92,11 +93,17 @@ class Server:
         began = time.monotonic()
         await self._rest.start()
         await self._grpc.start()
-        await self._supervisor.start()
+        try:
+            await self._supervisor.start()
+        except Unavailable as error:
+            raise ServingError(str(error), code="start_failed") from error
         await self._manager.start()
         took_s = time.monotonic() - began
         for line in banner(self._settings, self._rest.port, self._grpc.port, self._plane, took_s):
             _log.info("%s", line)
+        # What start-up made stays: the collector need not walk it again under load.
+        gc.collect()
+        gc.freeze()
         self._write_ready_file()
 
     async def _stop(self) -> None:
@@ -143,6 +150,9 @@ class Server:
         file = self._settings.ready_file
         if file is None:
             return
+        if not self._plane.ready():
+            _log.warning("nothing can be served, so the ready file is not written")
+            return
         draft = file.with_name(f".{file.name}.{os.getpid()}")
         draft.write_text(
             json.dumps(
@@ -151,7 +161,6 @@ class Server:
                     "host": self._settings.host,
                     "rest_port": self._rest.port,
                     "grpc_port": self._grpc.port,
-                    "ready": self._plane.ready(),
                 }
             )
         )

@@ -162,6 +162,8 @@ class Scheduler:
             raise
         line.outstanding += 1
         line.statistics.requests += 1
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("claimed %d rows", ticket.rows, extra=_who(ticket))
         return ticket
 
     def commit(self, ticket: Ticket) -> None:
@@ -373,6 +375,9 @@ class Scheduler:
             self._fail(ticket, error)
             return
         line.outstanding -= 1
+        if _log.isEnabledFor(logging.DEBUG):
+            waited_ms = (time.monotonic() - ticket.born) * 1e3
+            _log.debug("answered after %.2f ms", waited_ms, extra=_who(ticket))
         ticket.succeed(response)
 
     def _failed(self, flight: InFlight, failed: Failed) -> None:
@@ -410,6 +415,7 @@ class Scheduler:
         let_go(ticket)
         ticket.line.outstanding -= 1
         ticket.line.statistics.failures += 1
+        _log.debug("failed: %s", error, extra=_who(ticket))
         ticket.fail(error)
 
     def _withdraw(self, ticket: Ticket) -> None:
@@ -438,6 +444,15 @@ class Scheduler:
             self._arena.give(flight.scratch)
         flight.scratch = segment
         slot.grant(more.run, segment)
+
+
+def _who(ticket: Ticket) -> dict[str, object]:
+    description = ticket.line.description
+    return {
+        "servable": description.servable,
+        "version": description.version,
+        "request_id": ticket.request.id or None,
+    }
 
 
 def _wanted(flight: InFlight) -> list[Ticket]:

@@ -167,6 +167,9 @@ class Slot:
             scratch = 0 if prepared.bound else run.output
             written, segment = self._write(run.run, scratch, hosted.axes, outputs)
         done = time.perf_counter_ns()
+        if _log.isEnabledFor(logging.DEBUG):
+            took_ms = (ran - ready) / 1e6
+            _log.debug("ran %d rows in %.2f ms", run.rows, took_ms, extra={"request_id": run.ids})
         return Done(run.run, ready - began, ran - ready, done - ran, written, segment)
 
     # -- binding ------------------------------------------------------------------------------

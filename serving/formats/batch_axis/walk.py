@@ -221,7 +221,7 @@ class _Walk:
             step.refuse("is an operator that the proof does not know")
         if not onnx.defs.has(node.op_type, domain) and rule_for(domain, node.op_type) is None:
             step.refuse("is an operator that the proof does not know")
-        for inner in _inner_nodes(node):
+        for inner in (n for graph in _inner_graphs(node) for n in graph.node):
             if inner.op_type in _RANDOM or inner.op_type == "Dropout":
                 step.refuse("holds a part that draws random numbers")
             if inner.domain not in ("", "ai.onnx", ML):
@@ -229,18 +229,13 @@ class _Walk:
         self._check_captures(step)
 
     def _check_captures(self, step: Step) -> None:
-        for inner in _inner_nodes(step.node):
-            for name in inner.input:
-                value = self.values.get(name)
-                if value is not None and not value.free:
+        """Refuse graphs inside the node that use the batch without it being an input."""
+        for graph in _inner_graphs(step.node):
+            used = {name for inner in graph.node for name in inner.input}
+            used.update(output.name for output in graph.output)
+            for name in used & self.values.keys():
+                if not self.values[name].free:
                     step.refuse("runs a part of the graph on the batch under its own control")
-        for attribute in step.node.attribute:
-            graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for graph in graphs:
-                for output in graph.output:
-                    value = self.values.get(output.name)
-                    if value is not None and not value.free:
-                        step.refuse("passes the batch on under its own control")
 
     def _free(self, name: str, own: OpenDims | None) -> Value:
         shape = self._inferred.shapes.get(name)
@@ -256,7 +251,7 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         if any(v.sequence for v in step.given()):
             step.refuse("works on a list with an item for each row, which is not followed")
-        if next(_inner_nodes(node), None) is not None:
+        if next(_inner_graphs(node), None) is not None:
             step.refuse("runs a part of the graph on the batch under its own control")
         found = rule_for(domain, node.op_type)
         if found is None:
@@ -336,11 +331,11 @@ def _as_array(name: str, value: object) -> object:
     return np.asarray(value, dtype="float32" if "float" in name else "int64")
 
 
-def _inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of all graphs held by a node's attributes, however deep."""
+def _inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield all graphs held by a node's attributes, however deep."""
     for attribute in node.attribute:
         graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
         for graph in graphs:
+            yield graph
             for inner in graph.node:
-                yield inner
-                yield from _inner_nodes(inner)
+                yield from _inner_graphs(inner)
