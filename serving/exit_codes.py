@@ -31,7 +31,7 @@ def exit_code_for(error: ServingError) -> ExitCode:
     """Return the exit code of an error that ends the command, by its stable code."""
     by_code = {
         "no_model_dir": ExitCode.NO_MODEL_DIR,
-        "address_in_use": ExitCode.ADDRESS_IN_USE,
+        "port_taken": ExitCode.ADDRESS_IN_USE,
         "start_failed": ExitCode.START_FAILED,
     }
     if error.code in by_code:

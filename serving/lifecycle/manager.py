@@ -34,6 +34,8 @@ _TRIALS_AT_ONCE = 2
 _SLOW_TRIAL_S = 5.0
 _SLOW_TRIALS_AT_ONCE = 8
 _INSPECTION_TIMEOUT_S = 120.0
+_SLOW_INSPECTION_S = 1.0
+_INSPECTIONS_AT_ONCE = 4
 
 
 class Publisher(Protocol):
@@ -101,15 +103,38 @@ class Manager:
 
     async def _bring_up(self, found: RepositoryScan) -> None:
         versions = [v for servable in found.servables for v in self._wanted(servable)]
-        async with Inspector(timeout_s=_INSPECTION_TIMEOUT_S) as inspector:
-            for version in versions:
-                if version.path is None:
-                    continue
-                artifact = await inspector.inspect(version.path)
-                task = asyncio.create_task(self._load_guarded(version, artifact))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        async with asyncio.TaskGroup() as group:
+            self._inspect(iter(versions), group, asyncio.Semaphore(_INSPECTIONS_AT_ONCE))
         await asyncio.gather(*list(self._tasks))
+
+    def _inspect(
+        self, versions: Iterator[Version], group: asyncio.TaskGroup, lanes: asyncio.Semaphore
+    ) -> None:
+        """Inspect the versions one by one and begin to load each.
+
+        An inspection that takes long (gigabytes of weights are read for the digest) opens
+        another lane for those behind it, so that it delays nobody.
+        """
+
+        async def lane() -> None:
+            async with lanes, Inspector(timeout_s=_INSPECTION_TIMEOUT_S) as inspector:
+                for version in versions:
+                    if version.path is None:
+                        continue
+                    slow = loop.call_later(_SLOW_INSPECTION_S, open_lane)
+                    try:
+                        artifact = await inspector.inspect(version.path)
+                    finally:
+                        slow.cancel()
+                    task = loop.create_task(self._load_guarded(version, artifact))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+
+        def open_lane() -> None:
+            group.create_task(lane())
+
+        loop = asyncio.get_running_loop()
+        open_lane()
 
     def _wanted(self, servable: ServableScan) -> Iterator[Version]:
         for note in servable.notes:

@@ -123,12 +123,7 @@ class Line:
     def retake(self, ticket: Ticket) -> None:
         """Take back a ticket whose run failed for no fault of its own: it runs alone now."""
         ticket.alone = True
-        ticket.waiting = True
-        ticket.restart()
-        self.waiting += 1
-        self.waiting_bytes += ticket.nbytes
-        if not self._place(ticket):
-            self._enqueue(ticket)
+        self._return(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Forget a ticket that still waits; its rows are closed up."""
@@ -197,6 +192,15 @@ class Line:
             self._leave(batch)
         return pieces
 
+    def move_out(self, batch: Batch) -> None:
+        """Place anew what still waits in a batch: the rows behind its last run become filler."""
+        if batch.open:
+            del self._open[batch.key]
+            batch.open = False
+        for ticket in list(batch.tickets):
+            self.withdraw(ticket)
+            self._return(ticket)
+
     def everyone(self) -> Iterator[Ticket]:
         """Iterate over all tickets that wait, in rows or in the queue."""
         for batch in list(self._pending):
@@ -229,6 +233,14 @@ class Line:
             if batch.tickets and batch.tickets[0].committed:
                 return batch
         return None
+
+    def _return(self, ticket: Ticket) -> None:
+        ticket.waiting = True
+        ticket.restart()
+        self.waiting += 1
+        self.waiting_bytes += ticket.nbytes
+        if not self._place(ticket):
+            self._enqueue(ticket)
 
     def _enqueue(self, ticket: Ticket) -> None:
         deadline = ticket.request.deadline

@@ -236,7 +236,8 @@ class Scheduler:
         if view is None:
             return False
         batch, waiting = view
-        decision = decide(waiting, line.slots, line.limits)
+        # A model frozen to a batch size takes as long for one row as for all: nothing to split.
+        decision = decide(waiting, 1 if line.fixed else line.slots, line.limits)
         if decision.wait_s is not None:
             waits.append(decision.wait_s)
         if not decision.requests:
@@ -252,6 +253,7 @@ class Scheduler:
         first = pieces[0].ticket.first + pieces[0].offset
         rows = sum(piece.rows for piece in pieces)
         if line.fixed and rows < line.fixed:
+            line.move_out(batch)  # else the filler would overwrite the rows that wait behind
             filler = line.fixed - rows
             buffer.filled = max(buffer.filled, first + line.fixed)
             buffer.repeat(first, first + rows, filler)

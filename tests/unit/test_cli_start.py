@@ -214,7 +214,7 @@ def test_start_model_dir_that_is_not_there_has_its_exit_code(
     [
         (0, 0),
         (5, 5),
-        (ConfigError("port 1500 is taken", code="address_in_use"), 3),
+        (ConfigError("port 1500 is taken", code="port_taken"), 3),
         (ConfigError("wrong"), 2),
         (ConfigError("gone", code="no_model_dir"), 4),
         (InternalError("no workers", code="start_failed"), 5),

@@ -106,7 +106,7 @@ class GrpcFrontEnd:
         if not bound:
             raise ConfigError(
                 f"the gRPC port cannot be opened: {address} is taken or not an address here",
-                code="port_unavailable",
+                code="port_taken",
                 where="--grpc-port",
                 given=f"--grpc-port {port}",
                 fix="stop what listens there, or choose another with --grpc-port (0: a free one)",

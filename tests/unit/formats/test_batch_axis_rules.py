@@ -32,6 +32,7 @@ ACCEPTED = [
     case("(float[N,4] x) => (y) { a = MatMul(x, w) b = MatMul(a, v) y = Neg(b) }",
          w=(4, 3), v=(3,)),
     case("(float[N,2,4] x, float[N,4,3] z) => (y) { y = MatMul(x, z) }"),
+    case("(float[N,2,4] x) => (y) { y = MatMul(x, w) }", w=(1, 4, 2)),
     case("(float[N,2,4] x) => (y) { t = Transpose<perm=[0,2,1]>(x) y = MatMul(w, t) }", w=(5, 4)),
     case(
         "(float[N,4] x) => (y) { t = Transpose(x) a = MatMul(w, t) y = Transpose(a) }", w=(3, 4)
@@ -198,6 +199,17 @@ REFUSED = [
     case("(float[N,4,2] x) => (y) { t = Transpose<perm=[1,0,2]>(x) "
          "a, h = GRU<hidden_size=3>(t, w, r, , , s) y = Squeeze(h, z) }",
          "where every row needs one", w=(1, 9, 2), r=(1, 9, 3), s=(1, 1, 3), z=[0]),
+    case("(float[N,2,4] x) => (y) { y = MatMul(x, w) }", "pairs the batch with an axis of length 3",
+         w=(3, 4, 2)),
+    case("(float[N,2,4] x, float[N,3,4] z) => (y) { t = Transpose<perm=[1,0,2]>(z) "
+         "u = Transpose<perm=[0,2,1]>(t) y = MatMul(x, u) }",
+         "pairs the batch with an axis of length 3"),
+    case("(float[N,2,4] x, float[N,2,4] z) => (y) { t = Transpose<perm=[1,2,0]>(z) "
+         "y = MatMul(x, t) }", "pairs the batch with an axis of length 2"),
+    case("(float[N] x) => (y) { s = Shape(x) t = Concat<axis=0>(s, three) y = Reshape(x, t) }",
+         "reshapes [batch] to [batch, 3]", three=[3]),
+    case("(float[N,t] x) => (y) { s = Shape(x) n = Gather(s, z) t = Concat<axis=0>(n, z3) "
+         "y = Reshape(x, t) }", "does not keep the batch apart", z=[0], z3=[3]),
     case("(float[N,4] x) => (y) { y = Reshape(x, s) }", "has the batch in axis 1, not 0",
          s=[1, -1]),
     case("(float[N,3] x) => (y) { y = Reshape(x, s) }", "does not keep the batch apart",
