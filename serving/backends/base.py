@@ -18,6 +18,10 @@ class BackendError(Exception):
     """The engine's refusal or failure, in words fit for the caller. The worker is well."""
 
 
+class MemoryExhausted(BackendError):
+    """The engine could not get the memory that it wanted."""
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """What to load: the path of the main file and how many threads a run may use."""

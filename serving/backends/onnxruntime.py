@@ -17,7 +17,14 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import onnxruntime as ort
 
-from serving.backends.base import Backend, BackendError, Model, ModelSource, string_array
+from serving.backends.base import (
+    Backend,
+    BackendError,
+    MemoryExhausted,
+    Model,
+    ModelSource,
+    string_array,
+)
 from serving.tensor import BF16, BY_ONNX, BYTES, DType, Signature, Tensor, TensorSpec
 
 _ENGINE_TYPES = {
@@ -26,17 +33,45 @@ _ENGINE_TYPES = {
 }  # fmt: skip
 
 # ORT's texts carry build paths, line numbers and C++ signatures that help nobody.
-_SOURCE = re.compile(r"/onnxruntime_src/\S+?:\d+ .*?(?=\[ONNXRuntimeError\]|$)")
+_SOURCE = re.compile(r"/onnxruntime_src/\S+?:\d+ ")
+_QUALIFIERS = re.compile(r"(?: const| mutable| noexcept| \[with [^\]]*\])*")
+_NO_MEMORY = re.compile(r"Failed to allocate memory|bad_alloc|bad allocation", re.IGNORECASE)
 _PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 
 
 def plain(error: BaseException) -> str:
     """Return the engine's own words without its source paths and signatures."""
     text = str(error).replace("\n", " ").strip()
-    text = _SOURCE.sub("", text)
+    found = _SOURCE.search(text)
+    while found:
+        text = text[: found.start()] + " " + text[_signature_end(text, found.end()) :].lstrip()
+        found = _SOURCE.search(text)
     text = _PREFIX.sub("", text)
     text = text.replace("Error in execution: ", "").replace("Status Message: ", "")
-    return re.sub(r"(?:/[\w.\-+]+){2,}/?", "…", text).strip()
+    return re.sub(r"(?:/[\w.\-+]+){2,}/?", "…", re.sub(r"  +", " ", text)).strip()
+
+
+def _refusal(error: BaseException) -> BackendError:
+    """Return the engine's exception as ours; it tells lack of memory only in words."""
+    text = plain(error)
+    kind = MemoryExhausted if _NO_MEMORY.search(text) else BackendError
+    return kind(text)
+
+
+def _signature_end(text: str, start: int) -> int:
+    """Return where the C++ signature that begins at ``start`` ends, ``start`` if none does."""
+    depth = 0
+    for at in range(start, len(text)):
+        if text[at] == "(":
+            if not depth and "::" not in text[start:at]:
+                return start
+            depth += 1
+        elif text[at] == ")":
+            depth -= 1
+            if not depth and text[at + 1 : at + 2] in (" ", ""):
+                qualifiers = _QUALIFIERS.match(text, at + 1)
+                return qualifiers.end() if qualifiers else at + 1
+    return start
 
 
 def open() -> Backend:
@@ -64,7 +99,7 @@ class OnnxRuntime:
         try:
             session = ort.InferenceSession(source.path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT raises a family of types without a common base
-            raise BackendError(plain(error)) from error
+            raise _refusal(error) from error
         return OnnxModel(session)
 
 
@@ -116,21 +151,25 @@ class _Bound:
                 self._binding.bind_input(
                     tensor.name, "cpu", 0, engine_types[tensor.name], tensor.shape, _address(tensor)
                 )
-            for spec in signature.outputs if outputs is None else ():
-                self._binding.bind_output(spec.name, "cpu")
             for tensor in outputs or ():
                 self._binding.bind_output(
                     tensor.name, "cpu", 0, engine_types[tensor.name], tensor.shape, _address(tensor)
                 )
         except Exception as error:
-            raise BackendError(plain(error)) from error
+            raise _refusal(error) from error
 
     def run(self) -> Optional[Tuple[Tensor, ...]]:
         """Run once in place."""
         try:
+            if not self._known:
+                # Anew each time: a binding keeps the values of its last run and then refuses
+                # outputs of any other size.
+                self._binding.clear_binding_outputs()
+                for spec in self._signature.outputs:
+                    self._binding.bind_output(spec.name, "cpu")
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:
-            raise BackendError(plain(error)) from error
+            raise _refusal(error) from error
         if self._known:
             return None
         values = self._binding.get_outputs()
@@ -168,7 +207,7 @@ class _Feed:
         try:
             values = self._session.run(None, feed, self._options)
         except Exception as error:
-            raise BackendError(plain(error)) from error
+            raise _refusal(error) from error
         return tuple(
             _from_python(spec, value) for spec, value in zip(self._signature.outputs, values)
         )

@@ -87,9 +87,21 @@ class Line:
 
     # -- coming in ----------------------------------------------------------------------------
 
-    def check(self, request: InferRequest) -> Admission:
-        """Check a request's look; raises InvalidRequest."""
-        return self._verdict(request)[0]
+    def check(self, request: InferRequest) -> tuple[Admission, ShapeClass]:
+        """Return the verdict on a request's look; raises InvalidRequest."""
+        key = look(request)
+        found = self._verdicts.get(key)
+        if found is None:
+            admission = admit(request, self.description)
+            shape = self._shapes.get(admission.fields)
+            if shape is None:
+                shape = self._shapes[admission.fields] = ShapeClass(admission.fields)
+            if len(self._verdicts) >= _LOOKS_REMEMBERED:
+                self._verdicts.pop(next(iter(self._verdicts)))
+            if len(self._shapes) > _LOOKS_REMEMBERED:
+                self._shapes.pop(next(iter(self._shapes)))
+            found = self._verdicts[key] = (admission, shape)
+        return found
 
     def room(self, rows_bytes: int) -> None:
         """Raise Overloaded when the waiting room is full, by count or by bytes."""
@@ -209,25 +221,6 @@ class Line:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def shape_of(self, request: InferRequest) -> ShapeClass:
-        """Return the shape class of a request that was checked."""
-        return self._verdict(request)[1]
-
-    def _verdict(self, request: InferRequest) -> tuple[Admission, ShapeClass]:
-        key = look(request)
-        found = self._verdicts.get(key)
-        if found is None:
-            admission = admit(request, self.description)
-            shape = self._shapes.get(admission.fields)
-            if shape is None:
-                shape = self._shapes[admission.fields] = ShapeClass(admission.fields)
-            if len(self._verdicts) >= _LOOKS_REMEMBERED:
-                self._verdicts.pop(next(iter(self._verdicts)))
-            if len(self._shapes) > _LOOKS_REMEMBERED:
-                self._shapes.pop(next(iter(self._shapes)))
-            found = self._verdicts[key] = (admission, shape)
-        return found
-
     def _head(self) -> Batch | None:
         for batch in self._pending:
             if batch.tickets and batch.tickets[0].committed:
@@ -249,7 +242,7 @@ class Line:
         heapq.heappush(self._queue, (priority, key, next(self._arrival), ticket))
 
     def _place(self, ticket: Ticket) -> bool:
-        shape = self.shape_of(ticket.request)
+        shape = ticket.shape
         key: tuple[object, ...] = (shape, *_shared_values(ticket))
         batch = None if ticket.alone else self._open.get(key)
         if batch is not None:
@@ -258,7 +251,9 @@ class Line:
                 return True
             batch.open = False
             del self._open[key]
-        if self._buffers >= 2 * self.slots + 2:
+        # Buffers that only answers hold do not count: one call may keep many answers until the
+        # last of its requests is through, and that one may be the request that wants a buffer.
+        if len(self._pending) >= self.slots + 2:
             return False
         buffer = self._new_buffer(shape, ticket)
         if buffer is None:

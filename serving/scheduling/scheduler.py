@@ -143,11 +143,11 @@ class Scheduler:
 
     def claim(self, line: Line, request: InferRequest) -> Ticket:
         """Take a request in; raises InvalidRequest, Overloaded or DeadlineExceeded."""
-        admission = line.check(request)
+        admission, shape = line.check(request)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[InferResponse] = loop.create_future()
         now = time.monotonic()
-        ticket = Ticket(request, admission, line, answer, now)
+        ticket = Ticket(request, admission, shape, line, answer, now)
         line.room(ticket.nbytes)
         if request.deadline is not None:
             left = request.deadline - now

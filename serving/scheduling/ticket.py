@@ -12,7 +12,7 @@ from serving.scheduling.admission import Admission
 from serving.tensor import Tensor
 
 if TYPE_CHECKING:
-    from serving.scheduling.batch import Batch
+    from serving.scheduling.batch import Batch, ShapeClass
     from serving.scheduling.line import Line
     from serving.scheduling.results import Part
 
@@ -26,20 +26,22 @@ class Ticket:
 
     __slots__ = (
         "admission", "alone", "answer", "attempts", "batch", "born", "closed", "committed",
-        "dispatched", "first", "inputs", "line", "nbytes", "parts", "request", "rows", "text",
-        "timer", "unfinished", "waiting",
+        "dispatched", "first", "inputs", "line", "nbytes", "parts", "request", "rows", "shape",
+        "text", "timer", "unfinished", "waiting",
     )  # fmt: skip
 
     def __init__(
         self,
         request: InferRequest,
         admission: Admission,
+        shape: ShapeClass,
         line: Line,
         answer: asyncio.Future[InferResponse],
         born: float,
     ) -> None:
         self.request = request
         self.admission = admission
+        self.shape = shape
         self.line = line
         self.answer = answer
         self.born = born

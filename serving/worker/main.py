@@ -52,8 +52,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.data_limit_mb:
-        limit = options.data_limit_mb << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        _limit_data(options.data_limit_mb << 20)
     if options.expendable:
         _offer_to_the_oom_killer()
     Worker(
@@ -131,6 +130,14 @@ def _die_with_the_master(master: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != master:
         os._exit(0)  # it died before we asked
+
+
+def _limit_data(nbytes: int) -> None:
+    """Bound this process's memory; a lower limit that the system sets (ulimit -d) stays."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        nbytes = min(nbytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
 
 
 def _offer_to_the_oom_killer() -> None:

@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from serving.backends.base import BackendError, Model
+from serving.backends.base import BackendError, MemoryExhausted, Model
 from serving.tensor import (
     BF16,
     BOOL,
@@ -54,17 +54,26 @@ class Samples:
         ]
 
     def fitting_size(self, model: Model) -> Tuple[int, str]:
-        """Return a size that the model accepts, or 0 and the engine's last refusal."""
+        """Return a size that the model accepts, or 0 and the engine's last refusal.
+
+        Raises MemoryExhausted when none fits and memory was why: a trial under a limit must
+        not let a model through to workers that have none.
+        """
         refusal = ""
+        exhausted: Optional[MemoryExhausted] = None
         for size in _SIZES if self._varies() else _SIZES[:1]:
             try:
                 model.bind(self.rows([0], size), None).run()
+            except MemoryExhausted as error:
+                exhausted = error
             except BackendError as error:
                 refusal = str(error)
             except MemoryError:
                 refusal = "not enough memory for a sample run"
             else:
                 return size, ""
+        if exhausted is not None:
+            raise MemoryExhausted(f"a sample run needs more memory than there is: {exhausted}")
         return 0, refusal
 
     def warm(self, model: Model) -> str:

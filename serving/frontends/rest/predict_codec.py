@@ -33,6 +33,7 @@ from serving.frontends.rest import (
     json_document,
     json_tensor,
     names,
+    predict_plain,
     predict_rows,
     raw_tensor,
 )
@@ -100,6 +101,9 @@ def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> Pre
     Raises NotFound (servable, version, method), UnsupportedMedia, or InvalidRequest naming the
     instance and input that are wrong; one bad instance refuses the whole call.
     """
+    plain = predict_plain.decode(body, headers, describe)
+    if plain is not None:
+        return _plain(*plain, headers, now)
     _check_media(headers)
     document = json_document.parse(body)
     found = json_document.fields(document.root, "")
@@ -122,6 +126,19 @@ def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> Pre
         call = _decode_instances(document, found["instances"], common)
     document.settle()
     return call
+
+
+def _plain(
+    description: Description, inputs: tuple[Tensor, ...], headers: Headers, now: float
+) -> PredictCall:
+    request = InferRequest(
+        description.servable,
+        inputs,
+        id=request_id(headers),
+        deadline=deadline_from(headers, now),
+    )
+    group = predict_rows.Group(tuple(range(inputs[0].shape[0])), inputs)
+    return PredictCall(description, (request,), (group,), "")
 
 
 class _Common:
