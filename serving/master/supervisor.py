@@ -96,6 +96,7 @@ class Supervisor:
 
     async def load(self, order: Load, timeout_s: float, on_phase: Callable[[str], None]) -> Loaded:
         """Load into every worker, and into those that start later; see ``Fleet``."""
+        await self._someone_up(timeout_s)
         self._orders[order.model] = (order, timeout_s)
         loads = [
             asyncio.create_task(worker.load(order, timeout_s, on_phase)) for worker in self.workers
@@ -109,7 +110,7 @@ class Supervisor:
         for result in results:
             if isinstance(result, ServingError):
                 raise result
-        raise LoadError("no worker is up to load it")
+        raise LoadError("every worker was lost while loading it")
 
     async def unload(self, model: int) -> None:
         """Unload from every worker."""
@@ -147,6 +148,14 @@ class Supervisor:
         for slot in worker.slots:
             self._scheduler.add_slot(slot)
         return worker
+
+    async def _someone_up(self, timeout_s: float) -> None:
+        """Wait while all workers are being replaced; raises LoadError when none comes back."""
+        limit = time.monotonic() + timeout_s
+        while not self.workers:
+            if time.monotonic() > limit:
+                raise LoadError(f"no worker came up within {timeout_s:g} s to load it")
+            await asyncio.sleep(0.02)
 
     async def _replace(self, name: str) -> None:
         """Start a worker again, ever slower if it keeps ending, and load what it should have."""

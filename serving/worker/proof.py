@@ -7,6 +7,7 @@ dtype's tolerance (engines may sum in another order for another batch size).
 
 from __future__ import annotations
 
+import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -23,6 +24,8 @@ TOLERANCES: Dict[str, Tuple[float, float]] = {
 }
 """Relative and absolute difference that a change of batch size may make; others: none."""
 
+_SLOW_RUN_S = 0.25
+
 
 def prove(
     model: Model, claim: BatchAxes, samples: Samples, max_batch_size: int
@@ -38,6 +41,10 @@ def prove(
     if most < 2:
         return claim, ""
     try:
+        began = time.monotonic()
+        _run(model, claim, samples, [0], size)
+        if time.monotonic() - began > _SLOW_RUN_S:
+            most = 2  # a slow model would be minutes at this; two rows still tell mixing apart
         disagreement = _disagreement(model, claim, samples, size, most)
     except BackendError as error:
         disagreement = f"rows that run alone fail together: {error}"

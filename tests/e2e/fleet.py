@@ -1,0 +1,120 @@
+"""A scheduler with real worker processes, in the test's own process and without front ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import uvloop
+
+from serving.channel.arena import Arena
+from serving.channel.messages import Load
+from serving.errors import ServingError
+from serving.master.supervisor import Supervisor
+from serving.request import Description, InferRequest, InferResponse
+from serving.scheduling.line import Line, LineSettings
+from serving.scheduling.scheduler import Scheduler
+from serving.scheduling.ticket import Ticket
+from serving.tensor import BatchAxes, Signature, Tensor
+
+T = TypeVar("T")
+Answer = list[Tensor] | ServingError
+
+
+class Fleet:
+    """``workers`` processes and whatever lines a test opens; everything runs on one loop."""
+
+    def __init__(self, runner: asyncio.Runner, workers: int) -> None:
+        self.runner = runner
+        self.arena = Arena(1 << 28)
+        self.scheduler = Scheduler(self.arena)
+        self.arena._on_close = self.scheduler.forget_segment
+        self.supervisor = Supervisor(self.scheduler, workers=workers, log_level="warning")
+        self._models = 0
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def open(
+        self, path: Path, axes: BatchAxes, settings: LineSettings, *, static: bool = True
+    ) -> Line:
+        """Load a model into every worker and open its line."""
+        return self.run(self._open(path, axes, settings, static))
+
+    async def _open(
+        self, path: Path, axes: BatchAxes, settings: LineSettings, static: bool
+    ) -> Line:
+        self._models += 1
+        model, most = self._models, settings.max_batch_size
+        order = Load(
+            model, path.stem, str(path), "onnxruntime", axes.to_json(), static, most, 1, False
+        )
+        loaded = await self.supervisor.load(order, 60, lambda phase: None)
+        signature = Signature.from_json(loaded.signature)
+        description = Description(path.stem, 1, signature, axes, most, "onnxruntime_onnx")
+        line = Line(model, description, settings, static, self.arena)
+        self.scheduler.add_line(line)
+        return line
+
+    def ask(self, line: Line, requests: Sequence[Sequence[Tensor]]) -> list[Answer]:
+        """Send requests within one turn of the loop and copy out the answers, in order."""
+        return self.run(self._ask(line, requests))
+
+    async def _ask(self, line: Line, requests: Sequence[Sequence[Tensor]]) -> list[Answer]:
+        tickets = [self.claim(line, inputs) for inputs in requests]
+        for ticket in tickets:
+            self.scheduler.commit(ticket)
+        # Side by side, as front ends do: an answer keeps its rows until somebody has read it.
+        return list(await asyncio.gather(*[self.answer(ticket) for ticket in tickets]))
+
+    def claim(self, line: Line, inputs: Sequence[Tensor]) -> Ticket:
+        request = InferRequest(line.description.servable, tuple(inputs))
+        return self.scheduler.claim(line, request)
+
+    async def answer(self, ticket: Ticket) -> Answer:
+        """Wait for an answer and copy it out; its rows are given back."""
+        async with asyncio.timeout(30):
+            try:
+                response = await ticket.answer
+            except ServingError as error:
+                return error
+        copied = [copy(tensor) for tensor in response.outputs]
+        response.release()
+        return copied
+
+    async def response(self, ticket: Ticket) -> InferResponse:
+        """Wait for an answer and leave it where it lies."""
+        async with asyncio.timeout(30):
+            return await ticket.answer
+
+
+def copy(tensor: Tensor) -> Tensor:
+    array = None if tensor.array is None else np.array(tensor.array)
+    items = None if tensor.items is None else list(tensor.items)
+    return Tensor(tensor.name, tensor.dtype, tensor.shape, array, items)
+
+
+@contextlib.contextmanager
+def fleet(workers: int) -> Iterator[Fleet]:
+    """Start workers; afterwards nothing of them is left and every segment has come back."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        running = Fleet(runner, workers)
+
+        async def start() -> None:
+            await running.supervisor.start()
+
+        async def stop() -> None:
+            await running.supervisor.stop(10)
+
+        runner.run(start())
+        try:
+            yield running
+            assert running.scheduler.running == 0
+            assert running.arena.used_bytes == 0
+        finally:
+            runner.run(stop())
+            running.arena.close()

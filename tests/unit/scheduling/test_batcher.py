@@ -1,0 +1,36 @@
+"""How many waiting requests a free slot takes."""
+
+import pytest
+
+from serving.scheduling.batcher import Decision, Limits, Waiting, decide
+from serving.scheduling.placement import SlotView, choose
+
+
+@pytest.mark.parametrize(
+    ("rows", "slots", "most", "wanted"),
+    [
+        ([], 1, 8, Decision()),
+        ([1], 1, 8, Decision(1)),
+        ([1] * 8, 1, 8, Decision(8)),
+        ([1] * 8, 2, 8, Decision(4)),
+        ([1] * 9, 2, 4, Decision(4)),
+        ([3, 3, 3], 1, 8, Decision(2)),
+        ([20], 1, 8, Decision(1, part_rows=8)),
+        ([20], 4, 8, Decision(1, part_rows=5)),
+    ],
+)
+def test_batcher_takes_its_share(rows: list[int], slots: int, most: int, wanted: Decision) -> None:
+    assert decide(Waiting(rows, sum(rows), 0.0, False), slots, Limits(most, 0.0)) == wanted
+
+
+def test_batcher_waits_for_company_only_while_it_may_and_needs_to() -> None:
+    limits = Limits(8, 0.5)
+    assert decide(Waiting([1], 1, 0.25, False), 1, limits) == Decision(wait_s=0.25)
+    assert decide(Waiting([1], 1, 0.5, False), 1, limits) == Decision(1)
+    assert decide(Waiting([1], 1, 0.25, True), 1, limits) == Decision(1)
+    assert decide(Waiting([1] * 8, 8, 0.25, False), 1, limits) == Decision(8)
+
+
+def test_placement_prefers_the_idle_worker_then_the_least_used() -> None:
+    assert choose([]) is None
+    assert choose([SlotView(0, 1, 0), SlotView(1, 0, 9), SlotView(2, 0, 5)]) == 2
