@@ -121,6 +121,18 @@ class MasterPlane:
         ]
         return sorted(rows, key=lambda row: (str(row["name"]), row["version"] or 0))
 
+    def tallies(self) -> list[str]:
+        """Say for each version that was asked anything how much it did, for the last log lines."""
+        lines = [line for lines in self._lines.values() for line in lines.values()]
+        return [
+            f"{line.description.servable} version {line.description.version}: "
+            f"{line.statistics.requests} requests, {line.statistics.failures} failed, "
+            f"{line.statistics.runs} runs of {line.statistics.rows / line.statistics.runs:.1f} "
+            f"rows and {line.statistics.infer_ns / line.statistics.runs / 1e6:.2f} ms on average"
+            for line in lines
+            if line.statistics.runs
+        ]
+
     def live(self) -> bool:
         """Return True: whoever can call this, turns over."""
         return True

@@ -117,6 +117,8 @@ class Server:
         )
         await self._manager.stop()
         await asyncio.gather(self._rest.stop(), self._grpc.stop())
+        for tally in self._plane.tallies():
+            _log.info("%s", tally)
         await self._supervisor.stop(_WORKERS_LEAVE_S)
         self._arena.close()
         _log.info("stopped in %.1f s", time.monotonic() - began)
