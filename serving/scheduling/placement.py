@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SlotView:
-    """A slot as placement sees it: its worker's number of busy slots, and its runs so far."""
+    """A slot as placement sees it: its worker's number of busy slots, and its latest run."""
 
     index: int
     worker_busy: int
-    runs: int
+    latest_run: int
 
 
 def choose(free: Sequence[SlotView]) -> int | None:
-    """Return the index of the slot on the least busy worker, the least used among equals."""
+    """Return the index of the slot on the least busy worker, the latest used among equals.
+
+    The latest used worker has the model in its caches: taking turns made a lone client of a
+    0.7 ms model wait 1.16 ms instead of 0.82.
+    """
     if not free:
         return None
-    return min(free, key=lambda slot: (slot.worker_busy, slot.runs)).index
+    return min(free, key=lambda slot: (slot.worker_busy, -slot.latest_run)).index

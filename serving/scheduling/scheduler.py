@@ -292,7 +292,7 @@ class Scheduler:
         for slot in self._slots:
             busy[slot.worker] = busy.get(slot.worker, 0) + bool(slot.busy)
         views = [
-            SlotView(index, busy[slot.worker], slot.runs)
+            SlotView(index, busy[slot.worker], slot.latest_run)
             for index, slot in enumerate(self._slots)
             if not slot.busy and model in slot.models
         ]

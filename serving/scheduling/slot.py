@@ -46,7 +46,7 @@ class Slot:
         self.models = models
         self.worker = worker
         self.busy = 0
-        self.runs = 0
+        self.latest_run = 0
         self.lost = False
 
     def start(self) -> None:
@@ -70,7 +70,7 @@ class Slot:
             self._link.send(Define(layout.to_json(), drop))
             self._defined[layout.id] = None
         self.busy = run.run
-        self.runs += 1
+        self.latest_run = run.run
         self._link.send(run)
 
     def grant(self, run: int, segment: Segment) -> None:

@@ -31,6 +31,6 @@ def test_batcher_waits_for_company_only_while_it_may_and_needs_to() -> None:
     assert decide(Waiting([1] * 8, 8, 0.25, False), 1, limits) == Decision(8)
 
 
-def test_placement_prefers_the_idle_worker_then_the_least_used() -> None:
+def test_placement_prefers_the_idle_worker_then_the_latest_used() -> None:
     assert choose([]) is None
-    assert choose([SlotView(0, 1, 0), SlotView(1, 0, 9), SlotView(2, 0, 5)]) == 2
+    assert choose([SlotView(0, 1, 0), SlotView(1, 0, 5), SlotView(2, 0, 9)]) == 2
