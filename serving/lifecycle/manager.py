@@ -75,7 +75,7 @@ class Manager:
         self._tasks: set[asyncio.Task[None]] = set()
         self.versions: dict[tuple[str, int], Version] = {}
         self.unservable: dict[str, str] = {}
-        self.scanned = False
+        self.settled = False
 
     async def start(self) -> None:
         """Look at the repository and bring up what is wanted; returns when all is settled.
@@ -86,18 +86,13 @@ class Manager:
         for note in found.notes:
             _log.warning("%s", note)
         await self._bring_up(found)
-        self.scanned = True
+        self.settled = True  # every version of the first scan is READY or FAILED
 
     async def stop(self) -> None:
         """End what is still being loaded."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def settled(self) -> bool:
-        """True when the first scan is done and every version is READY or FAILED."""
-        return self.scanned
 
     # -- bringing up --------------------------------------------------------------------------
 

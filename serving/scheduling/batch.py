@@ -45,13 +45,10 @@ class ShapeClass:
 class Batch:
     """Rows that may run together. ``open`` while further requests may join."""
 
-    def __init__(
-        self, shape: ShapeClass, key: tuple[object, ...], buffer: BatchBuffer, since: float
-    ) -> None:
+    def __init__(self, shape: ShapeClass, key: tuple[object, ...], buffer: BatchBuffer) -> None:
         self.shape = shape
         self.key = key
         self.buffer = buffer
-        self.since = since
         self.open = True
         self.tickets: collections.deque[Ticket] = collections.deque()
         buffer.hold()

@@ -170,7 +170,7 @@ class Line:
     def oldest(self) -> float | None:
         """Return when the first committed ticket came, or None if nothing can run."""
         head = self._head()
-        return None if head is None else head.since
+        return None if head is None else head.tickets[0].born
 
     def waiting_view(self, now: float) -> tuple[Batch, Waiting] | None:
         """Return the batch whose turn it is, as the batcher sees it."""
@@ -258,7 +258,7 @@ class Line:
         buffer = self._new_buffer(shape, ticket)
         if buffer is None:
             return False
-        batch = Batch(shape, key, buffer, ticket.born)
+        batch = Batch(shape, key, buffer)
         batch.put(ticket)
         self._pending.append(batch)
         large = ticket.rows > self.max_batch

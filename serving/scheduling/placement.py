@@ -19,7 +19,7 @@ def choose(free: Sequence[SlotView]) -> int | None:
     """Return the index of the slot on the least busy worker, the latest used among equals.
 
     The latest used worker has the model in its caches: taking turns made a lone client of a
-    0.7 ms model wait 1.16 ms instead of 0.82.
+    0.7 ms model wait 1.16 ms instead of 0.98.
     """
     if not free:
         return None
