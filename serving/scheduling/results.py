@@ -79,6 +79,9 @@ def respond(ticket: Ticket, signature: Signature, axes: BatchAxes) -> InferRespo
     batch = ticket.batch
     assert batch is not None
     if ticket.parts:
+        if sum(part.rows for part in ticket.parts) != ticket.rows:
+            # Other parts' outputs went to their rows as foreseen, these did not fit there.
+            raise _uneven(signature.outputs[0].name)
         tensors = _joined(ticket, axes)
     else:
         arrays = batch.buffer.outputs(ticket.first, ticket.rows)
@@ -130,16 +133,20 @@ def _rows_of(tensor: Tensor, start: int, rows: int) -> Tensor:
 def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
     first = tensors[0]
     if any(t.shape[1:] != first.shape[1:] for t in tensors):
-        raise ExecutionFailed(
-            f"output {first.name!r} has another shape for some of the rows, so that the answer "
-            "to so many rows cannot be one tensor",
-            fix="send fewer rows at once, at most max_batch_size",
-        )
+        raise _uneven(first.name)
     shape = (sum(t.shape[0] for t in tensors), *first.shape[1:])
     if first.items is not None:
         items = [item for t in tensors for item in t.items or ()]
         return Tensor(first.name, first.dtype, shape, items=items)
     return Tensor(first.name, first.dtype, shape, np.concatenate([_array(t) for t in tensors]))
+
+
+def _uneven(name: str) -> ExecutionFailed:
+    return ExecutionFailed(
+        f"output {name!r} has another shape for some of the rows, so that the answer "
+        "to so many rows cannot be one tensor",
+        fix="send fewer rows at once, at most max_batch_size",
+    )
 
 
 def _engine_axes(tensor: Tensor, axis: int | None) -> Tensor:
