@@ -14,7 +14,7 @@ import numpy as np
 from serving.channel import strings
 from serving.channel.arena import Arena
 from serving.channel.layout import Field, Layout, align
-from serving.channel.segment import Segment, view
+from serving.channel.segment import Segment
 from serving.tensor import Array, Tensor, element_count
 
 
@@ -35,6 +35,7 @@ class BatchBuffer:
             except Exception:
                 arena.give(self.input)
                 raise
+        self._inputs = self.input.views(layout.id, layout.inputs, layout.rows)
         self.filled = 0
         self._heap = layout.heap_offset
         self._has_strings = any(f.dtype.is_bytes for f in layout.inputs)
@@ -57,19 +58,16 @@ class BatchBuffer:
 
         This is the one copy that a tensor makes on its way in.
         """
-        for field, tensor in zip(self.layout.inputs, tensors, strict=True):
-            if field.dtype.is_bytes:
+        for field, target, tensor in zip(self.layout.inputs, self._inputs, tensors, strict=True):
+            array = tensor.array
+            if array is None:
                 self._write_strings(field, first, tensor)
-            elif field.axis == 0 or field.axis is None:
-                # Straight bytes: from the received body into the rows.
-                start = field.offset + (first * field.row_bytes if field.axis == 0 else 0)
-                assert tensor.array is not None
-                source = tensor.array.reshape(-1).view("u1")
-                self.input.bytes[start : start + source.size] = source
+            elif field.axis == 0:
+                target[first : first + rows] = array
+            elif field.axis is None:
+                target[...] = array
             else:
-                assert tensor.array is not None
-                target = self._rows(self.input, field, first, rows)
-                target[...] = _rows_first(tensor.array, field.axis)
+                target[first : first + rows] = _rows_first(array, field.axis)
 
     def repeat(self, source: int, first: int, rows: int) -> None:
         """Fill ``rows`` rows from ``first`` on with copies of row ``source``."""
@@ -98,9 +96,14 @@ class BatchBuffer:
 
     def outputs(self, first: int, rows: int) -> list[Array]:
         """Return views of the outputs' rows, rows first; only for known output sizes."""
+        layout, fields = self.layout, self.layout.outputs
         assert self.output is not None
-        assert self.layout.outputs is not None
-        return [self._rows(self.output, field, first, rows) for field in self.layout.outputs]
+        assert fields is not None
+        views = self.output.views(layout.id, fields, layout.rows)
+        return [
+            whole if field.axis is None else whole[first : first + rows]
+            for field, whole in zip(fields, views, strict=True)
+        ]
 
     def hold(self) -> None:
         """Somebody looks into the buffer."""
@@ -114,12 +117,6 @@ class BatchBuffer:
             if self.output is not None:
                 self._arena.give(self.output)
             self._on_free(self)
-
-    def _rows(self, segment: Segment, field: Field, first: int, rows: int) -> Array:
-        if field.axis is None:
-            return view(segment, field.dtype, field.offset, field.row_shape)
-        start = field.offset + first * field.row_bytes
-        return view(segment, field.dtype, start, (rows, *field.row_shape))
 
     def _write_strings(self, field: Field, first: int, tensor: Tensor) -> None:
         items = tensor.items or ()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Dict, Optional, Tuple, Type, Union
+from typing import Any, ClassVar, Dict, NamedTuple, Optional, Tuple, Type, Union
 
 PROTOCOL = 1
 """Raised whenever a message changes; a worker of another build is refused at hello."""
@@ -187,8 +187,7 @@ class Deny:
     message: str
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Run rows ``first .. first+rows`` of a buffer.
 
     ``output`` is the segment for the outputs (0: none yet). With a layout whose outputs are
@@ -196,7 +195,6 @@ class Run:
     ``ids`` are the request ids that clients gave, for the log.
     """
 
-    KIND: ClassVar[int] = 36
     run: int
     model: int
     layout: int
@@ -210,8 +208,7 @@ class Run:
 # -- run link: worker to master ---------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """Where one output of unknown size was put: dtype code, engine shape, place."""
 
     dtype: int
@@ -220,11 +217,9 @@ class Written:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """A run is finished. ``outputs`` is None when they are in their rows."""
 
-    KIND: ClassVar[int] = 48
     run: int
     input_ns: int
     infer_ns: int
@@ -265,6 +260,8 @@ _JSON_KINDS: Dict[int, Type[Any]] = {
     )
 }  # fmt: skip
 
+RUN_KIND = 36
+DONE_KIND = 48
 # kind u8, run u64, model u32, layout u32, input u32, output u32, first u32, rows u32, then ids
 _RUN = struct.Struct("<BQIIIIII")
 # kind u8, run u64, input/infer/output ns u64, segment u32, outputs i32 (-1: in their rows)
@@ -276,27 +273,32 @@ _WRITTEN = struct.Struct("<BBQQ")
 def encode(message: Message) -> bytes:
     """Turn a message into a datagram; raises ValueError when it would not fit."""
     if isinstance(message, Run):
-        m = message
-        head = _RUN.pack(
-            m.KIND, m.run, m.model, m.layout, m.input, m.output, m.first, m.rows
-        )  # fmt: skip
-        return head + cut(m.ids).encode() if m.ids else head
+        head = _RUN.pack(RUN_KIND, *message[:7])
+        return head + cut(message.ids).encode() if message.ids else head
     if isinstance(message, Done):
-        return _encode_done(message)
-    data = bytes((message.KIND,)) + json.dumps(asdict(message)).encode()
+        data = _encode_done(message)
+    else:
+        data = bytes((message.KIND,)) + json.dumps(asdict(message)).encode()
     if len(data) > MAX_DATAGRAM:
         raise ValueError(f"a {type(message).__name__} of {len(data)} bytes does not fit a datagram")
     return data
 
 
 def decode(data: bytes) -> Message:
-    """Turn a datagram back into a message; raises ValueError for anything unknown."""
+    """Turn a datagram back into a message; raises ValueError for anything else."""
+    try:
+        return _decode(data)
+    except (struct.error, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{len(data)} bytes that are no message: {error}") from error
+
+
+def _decode(data: bytes) -> Message:
     kind = data[0]
-    if kind == Run.KIND:
+    if kind == RUN_KIND:
         _, run, model, layout, input, output, first, rows = _RUN.unpack_from(data)
         ids = data[_RUN.size :].decode() if len(data) > _RUN.size else ""
         return Run(run, model, layout, input, output, first, rows, ids)
-    if kind == Done.KIND:
+    if kind == DONE_KIND:
         return _decode_done(data)
     cls = _JSON_KINDS.get(kind)
     if cls is None:
@@ -311,7 +313,7 @@ def decode(data: bytes) -> Message:
 def _encode_done(m: Done) -> bytes:
     count = -1 if m.outputs is None else len(m.outputs)
     head = _DONE.pack(
-        m.KIND, m.run, m.input_ns, m.infer_ns, m.output_ns, m.segment, count
+        DONE_KIND, m.run, m.input_ns, m.infer_ns, m.output_ns, m.segment, count
     )  # fmt: skip
     if not m.outputs:
         return head

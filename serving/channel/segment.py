@@ -10,16 +10,19 @@ import contextlib
 import fcntl
 import mmap
 import os
-from typing import Any, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.channel.layout import Field
 from serving.tensor import Array, DType, element_count
 
 # From <linux/fcntl.h>; Python names the first three, the last only since 3.10 on some builds.
 _ADD_SEALS = 1033
 _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_FUTURE_WRITE = 1, 2, 4, 16
+
+_VIEWS_KEPT = 16
 
 
 class Segment:
@@ -37,6 +40,7 @@ class Segment:
         # leaving arrays that point nowhere.
         self.bytes: NDArray[Any] = np.frombuffer(mapping, dtype=np.uint8)
         self.address: int = self.bytes.__array_interface__["data"][0]
+        self._views: Dict[int, List[Array]] = {}
 
     @staticmethod
     def create(id: int, size: int, *, writable_elsewhere: bool) -> "Segment":
@@ -72,8 +76,22 @@ class Segment:
             os.close(fd)
         return Segment(id, size, -1, mapping, writable)
 
+    def views(self, layout: int, fields: Sequence[Field], rows: int) -> "List[Array]":
+        """Return the fields of a layout over this segment, all rows; empty for strings.
+
+        They are kept for the next time: layouts come back, and making them costs more than the
+        copy of a small row.
+        """
+        views = self._views.get(layout)
+        if views is None:
+            if len(self._views) >= _VIEWS_KEPT:
+                self._views.clear()
+            views = self._views[layout] = [_view_of(self, field, rows) for field in fields]
+        return views
+
     def close(self) -> None:
         """Drop the mapping; arrays that still look into it keep it until they are gone."""
+        self._views.clear()
         self.bytes = np.empty(0, np.uint8)
         self.address = 0
         if self.fd >= 0:
@@ -82,6 +100,13 @@ class Segment:
         # An engine object may still export the pages; the mapping then goes with its last array.
         with contextlib.suppress(BufferError):
             self._mapping.close()
+
+
+def _view_of(segment: Segment, field: Field, rows: int) -> Array:
+    if field.dtype.is_bytes:
+        return np.empty(0, np.uint8)
+    shape = field.row_shape if field.axis is None else (rows, *field.row_shape)
+    return view(segment, field.dtype, field.offset, shape)
 
 
 def view(segment: Segment, dtype: DType, offset: int, shape: Tuple[int, ...]) -> Array:

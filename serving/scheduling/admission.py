@@ -21,16 +21,20 @@ Look = tuple[object, ...]
 class Admission:
     """The verdict on a request's look.
 
-    ``order[i]`` is where input i of the signature stands in the request. ``fields`` are the
-    shapes of single rows, equal for all requests that may share a batch; ``shared`` are the
-    positions (in signature order) of the inputs that all rows have in common.
+    ``order[i]`` is where input i of the signature stands in the request, None if they stand in
+    its order. ``fields`` are the shapes of single rows, equal for all requests that may share a
+    batch; ``shared`` are the positions (in signature order) of the inputs that all rows have in
+    common. ``outputs`` are the positions of the wanted ones, None for all in their order.
+    ``nbytes`` are those of the numbers; strings have as many as they have.
     """
 
     rows: int
-    order: tuple[int, ...]
+    order: tuple[int, ...] | None
     fields: tuple[FieldShape, ...]
     shared: tuple[int, ...]
-    outputs: tuple[int, ...]
+    outputs: tuple[int, ...] | None
+    nbytes: int
+    has_strings: bool
 
 
 def look(request: InferRequest) -> Look:
@@ -45,6 +49,7 @@ def admit(request: InferRequest, description: Description) -> Admission:
     """Check a request against the signature; raises InvalidRequest naming the first fault."""
     order = _order(request, description)
     tensors = [request.inputs[i] for i in order]
+    outputs = _outputs(request, description)
     specs = description.signature.inputs
     sizes: dict[str, tuple[int, str]] = {}
     axes = description.batch.inputs if description.batch.batched else (None,) * len(specs)
@@ -57,7 +62,15 @@ def admit(request: InferRequest, description: Description) -> Admission:
     )
     batched = description.batch.batched
     shared = tuple(i for i, axis in enumerate(axes) if axis is None) if batched else ()
-    return Admission(rows, order, fields, shared, _outputs(request, description))
+    return Admission(
+        rows,
+        None if order == tuple(range(len(specs))) else order,
+        fields,
+        shared,
+        None if outputs == tuple(range(len(description.signature.outputs))) else outputs,
+        sum(t.nbytes for t in tensors if not t.dtype.is_bytes),
+        any(t.dtype.is_bytes for t in tensors),
+    )
 
 
 def _order(request: InferRequest, description: Description) -> tuple[int, ...]:

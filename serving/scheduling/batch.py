@@ -7,6 +7,7 @@ import itertools
 
 from serving.channel.batch_buffer import BatchBuffer
 from serving.channel.layout import FieldShape, Layout, place
+from serving.scheduling.cost import Cost
 from serving.scheduling.ticket import Ticket
 
 _layout_ids = itertools.count(1)
@@ -25,6 +26,7 @@ class ShapeClass:
         self.row_bytes = sum(f.row_bytes for f in fields if f.axis is not None)
         self.has_strings = any(f.dtype.is_bytes for f in fields)
         self.last_output_bytes = 0
+        self.cost = Cost()
         self._layouts: dict[tuple[int, int], Layout] = {}
 
     def layout(self, rows: int, heap_bytes: int) -> Layout:

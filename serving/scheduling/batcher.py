@@ -1,71 +1,90 @@
 """How many of the waiting requests go into the next run: a pure decision.
 
-Work-conserving: nothing waits while a slot is free, unless settings ask for company
-(``max_queue_delay_ms``). While slots are busy requests pile up; what has piled up is split
-evenly over the slots that serve the servable, so that eight waiting requests do not go as one
-batch to one worker while its neighbour is about to be idle.
+What waits is shared evenly by the slots that serve the servable, counting what they run already,
+so that eight waiting requests do not go as one batch to one worker while its neighbour is about
+to be idle. A run takes no more than its share, no more than ``max_batch_size``, and no more than
+what experience says a batch gains from.
+
+While a slot is free nothing waits, with two exceptions: settings that ask for it
+(``max_queue_delay_ms``), and company that experience says is about to come (``expected_rows``):
+then the share is waited for while the last arrival is not longer ago than ``patience_s``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Waiting:
+class Waiting(NamedTuple):
     """What the batcher sees of a servable's waiting room.
 
     ``rows`` are the row counts of the requests at the head that may share a run, in order;
-    ``total_rows`` counts all that wait; ``oldest_s`` is how long the first has waited.
+    ``total_rows`` counts all that wait, ``running_rows`` what slots are at; ``oldest_s`` is how
+    long the first has waited and ``quiet_s`` how long ago the last came. ``closed`` says that
+    no more may join the head.
     """
 
     rows: Sequence[int]
     total_rows: int
     oldest_s: float
     closed: bool
+    running_rows: int = 0
+    best_rows: int = 1 << 30
+    expected_rows: int = 0
+    quiet_s: float = 0.0
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the servable's settings say."""
+    """What the servable's settings say; ``max_queue_delay_s`` None leaves it to experience."""
 
     max_batch_size: int
-    max_queue_delay_s: float
+    max_queue_delay_s: float | None = None
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """Run the first ``requests`` now, or look again in ``wait_s``.
 
     ``part_rows`` is set when the first request alone is larger than a batch: so many of its
-    rows go now.
+    rows go now. ``in_vain`` says that company was waited for and did not come.
     """
 
     requests: int = 0
     part_rows: int = 0
     wait_s: float | None = None
+    in_vain: bool = False
 
 
 def decide(waiting: Waiting, slots: int, limits: Limits) -> Decision:
     """Choose the next run for one free slot out of ``slots`` that serve this servable."""
-    if not waiting.rows:
+    rows = waiting.rows
+    if not rows:
         return Decision()
-    remaining = limits.max_queue_delay_s - waiting.oldest_s
-    alone = waiting.total_rows < limits.max_batch_size and not waiting.closed
-    if remaining > 0 and alone:
-        return Decision(wait_s=remaining)
-    share = -(-waiting.total_rows // max(1, slots))
-    target = max(1, min(limits.max_batch_size, share))
-    if waiting.rows[0] > limits.max_batch_size:
-        return Decision(requests=1, part_rows=target)
-    taken = 0
-    count = 0
-    for rows in waiting.rows:
-        if count and taken + rows > target:
+    most = limits.max_batch_size
+    total = waiting.total_rows
+    if limits.max_queue_delay_s and not waiting.closed and total < most:
+        remaining = limits.max_queue_delay_s - waiting.oldest_s
+        if remaining > 0:
+            return Decision(wait_s=remaining)
+    if rows[0] > most:
+        return Decision(1, part_rows=max(1, min(most, -(-total // max(1, slots)))))
+    inside = total + waiting.running_rows + waiting.expected_rows
+    share = max(1, min(most, waiting.best_rows, -(-inside // max(1, slots))))
+    in_vain = False
+    if waiting.expected_rows and total < share and not waiting.closed:
+        remaining = waiting.patience_s - waiting.quiet_s
+        if remaining > 0:
+            return Decision(wait_s=remaining)
+        in_vain = True
+    taken = count = 0
+    for given in rows:
+        if count and taken + given > share:
             break
-        taken += rows
+        taken += given
         count += 1
-        if taken >= target:
+        if taken >= share:
             break
-    return Decision(requests=count)
+    return Decision(count, in_vain=in_vain)

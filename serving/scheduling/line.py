@@ -19,6 +19,7 @@ from serving.request import Description, InferRequest
 from serving.scheduling.admission import Admission, Look, admit, look
 from serving.scheduling.batch import Batch, ShapeClass
 from serving.scheduling.batcher import Limits, Waiting
+from serving.scheduling.company import LONGEST_S, Company
 from serving.scheduling.piece import Piece
 from serving.scheduling.ticket import Ticket
 from serving.tensor import fixed_batch
@@ -30,10 +31,10 @@ _HEAP_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class LineSettings:
-    """What a servable's settings say about waiting."""
+    """What a servable's settings say about waiting; no delay set: experience decides."""
 
     max_batch_size: int = 32
-    max_queue_delay_s: float = 0.0
+    max_queue_delay_s: float | None = None
     max_queue_size: int = 1000
     max_queue_bytes: int = 512 << 20
 
@@ -74,6 +75,7 @@ class Line:
         self.slots = 1
         self.waiting = 0
         self.waiting_bytes = 0
+        self._waiting_rows = 0
         self.outstanding = 0
         self._arena = arena
         self._verdicts: dict[Look, tuple[Admission, ShapeClass]] = {}
@@ -83,7 +85,11 @@ class Line:
         self._queue: list[tuple[int, float, int, Ticket]] = []
         self._arrival = itertools.count()
         self._buffers = 0
+        self._running = 0
+        self._running_rows = 0
+        self._company = Company()
         self.on_free: Callable[[], None] = lambda: None
+        self.on_wait: Callable[[Line], None] = lambda _line: None
 
     # -- coming in ----------------------------------------------------------------------------
 
@@ -129,8 +135,8 @@ class Line:
         """Take a ticket in: into rows if a buffer is free, else into the queue."""
         if self._queue or not self._place(ticket):
             self._enqueue(ticket)
-        self.waiting += 1
-        self.waiting_bytes += ticket.nbytes
+        self._entered(ticket)
+        self._company.arrived(ticket.born, self._waiting_rows + self._running_rows)
 
     def retake(self, ticket: Ticket) -> None:
         """Take back a ticket whose run failed for no fault of its own: it runs alone now."""
@@ -159,7 +165,7 @@ class Line:
                 if ticket.waiting and not self._place(ticket):
                     return None
             except Overloaded as error:
-                if self._arena.used_bytes:
+                if self._arena.used_bytes and not self._buffers:
                     return None  # memory of other servables will come free
                 return ticket, error
             heapq.heappop(self._queue)
@@ -182,8 +188,35 @@ class Line:
             if not ticket.committed or len(rows) >= self.max_batch:
                 break
             rows.append(ticket.rows - ticket.dispatched)
-        total = sum(batch.waiting_rows for batch in self._pending)
-        return head, Waiting(rows, total, now - head.tickets[0].born, not head.open)
+        cost = head.shape.cost
+        inside = self._waiting_rows + self._running_rows
+        learns = self.limits.max_queue_delay_s is None
+        return head, Waiting(
+            rows,
+            self._waiting_rows,
+            now - head.tickets[0].born,
+            not head.open,
+            self._running_rows,
+            cost.best_rows(self.max_batch) if not self.fixed else self.fixed,
+            self._company.expected(inside) if learns else 0,
+            now - self._company.latest_s,
+            min(cost.fixed_s, LONGEST_S),
+        )
+
+    def sent(self, rows: int, now: float, in_vain: bool, shape: ShapeClass) -> None:
+        """A run of so many rows has been cut and goes to a worker."""
+        self._running += 1
+        self._running_rows += rows
+        inside = self._waiting_rows + self._running_rows
+        if in_vain:
+            self._company.in_vain(inside)
+        elif not self.waiting:
+            self._company.left(now, inside, min(shape.cost.fixed_s, LONGEST_S))
+
+    def landed(self, rows: int) -> None:
+        """A run of so many rows is over."""
+        self._running -= 1
+        self._running_rows -= rows
 
     def cut(self, batch: Batch, requests: int, part_rows: int) -> list[Piece]:
         """Take the next rows out of a batch."""
@@ -192,6 +225,7 @@ class Line:
             rows = min(part_rows, ticket.rows - ticket.dispatched)
             piece = Piece(ticket, ticket.dispatched, rows, ticket.attempts)
             ticket.dispatched += rows
+            self._waiting_rows -= rows
             if ticket.dispatched == ticket.rows:
                 self._leave(batch)
             return [piece]
@@ -201,6 +235,7 @@ class Line:
             rows = ticket.rows - ticket.dispatched
             pieces.append(Piece(ticket, ticket.dispatched, rows, ticket.attempts))
             ticket.dispatched = ticket.rows
+            self._waiting_rows -= rows
             self._leave(batch)
         return pieces
 
@@ -230,10 +265,15 @@ class Line:
     def _return(self, ticket: Ticket) -> None:
         ticket.waiting = True
         ticket.restart()
-        self.waiting += 1
-        self.waiting_bytes += ticket.nbytes
+        self._entered(ticket)
         if not self._place(ticket):
             self._enqueue(ticket)
+
+    def _entered(self, ticket: Ticket) -> None:
+        self.waiting += 1
+        self.waiting_bytes += ticket.nbytes
+        self._waiting_rows += ticket.rows
+        self.on_wait(self)
 
     def _enqueue(self, ticket: Ticket) -> None:
         deadline = ticket.request.deadline
@@ -243,7 +283,9 @@ class Line:
 
     def _place(self, ticket: Ticket) -> bool:
         shape = ticket.shape
-        key: tuple[object, ...] = (shape, *_shared_values(ticket))
+        key: tuple[object, ...] = (shape,)
+        if ticket.admission.shared:
+            key = (shape, *_shared_values(ticket))
         batch = None if ticket.alone else self._open.get(key)
         if batch is not None:
             if batch.buffer.fits(ticket.rows, ticket.text):
@@ -273,8 +315,10 @@ class Line:
         try:
             buffer = BatchBuffer(layout, self._arena, self._freed)
         except Overloaded:
-            if self._buffers:
-                return None  # one of ours will come free
+            # One of ours will come free. Those that only answers hold do not count: the answers
+            # may be of the very call whose last request waits here.
+            if self._pending or self._running:
+                return None
             raise
         self._buffers += 1
         return buffer
@@ -302,6 +346,7 @@ class Line:
             ticket.waiting = False
             self.waiting -= 1
             self.waiting_bytes -= ticket.nbytes
+            self._waiting_rows -= ticket.rows - ticket.dispatched
 
     def _close_if_empty(self, batch: Batch) -> None:
         """A batch whose rows have all been sent takes no more: the next begins at row 0.

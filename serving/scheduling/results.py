@@ -89,9 +89,10 @@ def respond(ticket: Ticket, signature: Signature, axes: BatchAxes) -> InferRespo
             Tensor(spec.name, spec.dtype, array.shape, array)
             for spec, array in zip(signature.outputs, arrays, strict=True)
         ]
-    if axes.batched:
+    if axes.batched and any(axes.outputs):
         tensors = [_engine_axes(t, axis) for t, axis in zip(tensors, axes.outputs, strict=True)]
-    chosen = tuple(tensors[i] for i in ticket.admission.outputs)
+    wanted = ticket.admission.outputs
+    chosen = tuple(tensors if wanted is None else [tensors[i] for i in wanted])
     request = ticket.request
     description = ticket.line.description
     release = functools.partial(let_go, ticket)

@@ -45,10 +45,13 @@ class Ticket:
         self.line = line
         self.answer = answer
         self.born = born
-        self.inputs: tuple[Tensor, ...] = tuple(request.inputs[i] for i in admission.order)
+        order = admission.order
+        self.inputs: tuple[Tensor, ...] = (
+            request.inputs if order is None else tuple([request.inputs[i] for i in order])
+        )
         self.rows = admission.rows
-        self.text = text_bytes(self.inputs)
-        self.nbytes = sum(tensor.nbytes for tensor in self.inputs)
+        self.text = text_bytes(self.inputs) if admission.has_strings else 0
+        self.nbytes = admission.nbytes + self.text
         self.committed = False
         self.alone = False
         self.attempts = 0

@@ -12,7 +12,7 @@ i63 = st.integers(0, 2**63 - 1)
 text = st.text(max_size=50)
 tree = st.dictionaries(text, text | st.integers() | st.lists(text), max_size=3)
 written = st.builds(m.Written, st.integers(1, 14), st.lists(i63, max_size=6).map(tuple), u64, u64)
-done = st.builds(m.Done, u64, u64, u64, u64) | st.builds(
+done = st.builds(m.Done, u64, u64, u64, u64, st.none(), st.just(0)) | st.builds(
     m.Done, u64, u64, u64, u64, st.lists(written, max_size=4).map(tuple), u32
 )
 every = st.one_of(

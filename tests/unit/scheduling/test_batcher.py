@@ -34,3 +34,26 @@ def test_batcher_waits_for_company_only_while_it_may_and_needs_to() -> None:
 def test_placement_prefers_the_idle_worker_then_the_latest_used() -> None:
     assert choose([]) is None
     assert choose([SlotView(0, 1, 0), SlotView(1, 0, 5), SlotView(2, 0, 9)]) == 2
+
+
+def test_batcher_counts_what_slots_run_as_part_of_the_shares() -> None:
+    limits = Limits(32)
+    assert decide(Waiting([1] * 4, 4, 0.0, False, running_rows=4), 2, limits) == Decision(4)
+    assert decide(Waiting([1] * 4, 4, 0.0, False, running_rows=0), 2, limits) == Decision(2)
+
+
+def test_batcher_takes_no_more_than_a_batch_gains_from() -> None:
+    assert decide(Waiting([1] * 30, 30, 0.0, False, best_rows=8), 1, Limits(32)) == Decision(8)
+    assert decide(Waiting([12, 1], 13, 0.0, False, best_rows=8), 1, Limits(32)) == Decision(1)
+
+
+def test_batcher_waits_for_expected_company_until_it_is_quiet_for_too_long() -> None:
+    def waiting(rows: int, quiet_s: float, closed: bool = False) -> Waiting:
+        return Waiting([1] * rows, rows, 0.1, closed, 4, 32, 4 - rows, quiet_s, 0.5)
+
+    assert decide(waiting(1, 0.125), 2, Limits(32)) == Decision(wait_s=0.375)
+    assert decide(waiting(1, 0.5), 2, Limits(32)) == Decision(1, in_vain=True)
+    assert decide(waiting(4, 0.125), 2, Limits(32)) == Decision(4)
+    assert decide(waiting(1, 0.125, closed=True), 2, Limits(32)) == Decision(1)
+    # A delay that settings name is all the waiting there is.
+    assert decide(waiting(1, 0.25), 2, Limits(32, 0.05)) == Decision(wait_s=0.25)

@@ -1,0 +1,50 @@
+"""Whether it pays to wait a moment for more requests: learned from when they came before.
+
+Callers that wait for an answer before they ask again come back in a burst after each run. Sending
+the first of them at once, alone, costs a run for each; a lone caller or callers at random must
+not be made to wait for nobody. So a wait is only hoped for while there are callers who have been
+answered and are not back yet, and while hoping has lately been right.
+"""
+
+from __future__ import annotations
+
+LONGEST_S = 2e-3
+
+_WEIGHT = 1 / 8
+
+
+class Company:
+    """Learns from arrivals and departures of rows; ``now`` is monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._peak = 0
+        self._right = 0.0
+        self._watched_from: float | None = None
+        self._patience_s = 0.0
+        self.latest_s = 0.0
+
+    def arrived(self, now: float, rows_inside: int) -> None:
+        """A request came; ``rows_inside`` wait or run now, its own included."""
+        if self._watched_from is not None:
+            self._learn(now - self._watched_from < self._patience_s)
+        self.latest_s = now
+        self._peak = max(self._peak, rows_inside)
+
+    def left(self, now: float, rows_inside: int, patience_s: float) -> None:
+        """A run was sent and nothing is left: note whether the next one would have come in time."""
+        if rows_inside < self._peak and self._watched_from is None:
+            self._watched_from = now
+            self._patience_s = patience_s
+
+    def in_vain(self, rows_inside: int) -> None:
+        """A wait ended with nobody having come."""
+        self._learn(False)
+        self._peak = rows_inside
+
+    def expected(self, rows_inside: int) -> int:
+        """Return how many rows are likely to come within a moment."""
+        return max(0, self._peak - rows_inside) if self._right > 0.5 else 0
+
+    def _learn(self, right: bool) -> None:
+        self._right += (right - self._right) * _WEIGHT
+        self._watched_from = None

@@ -1,0 +1,148 @@
+"""How runs and requests end: answers handed out, failures run once more alone, tickets closed."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from serving.channel.arena import Arena
+from serving.channel.messages import Done, Failed
+from serving.errors import InternalError, ServingError, from_wire
+from serving.scheduling.flight import Flight
+from serving.scheduling.piece import Piece
+from serving.scheduling.results import Part, Results, let_go, respond
+from serving.scheduling.ticket import Ticket
+
+_log = logging.getLogger("serving.scheduler")
+
+
+class Endings:
+    """Settles what a worker answered. Called by the scheduler, on the event loop."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+
+    def finished(self, flight: Flight, done: Done) -> None:
+        """A run went well: its requests are answered, or go on with their next rows."""
+        statistics = flight.line.statistics
+        statistics.input_ns += done.input_ns
+        statistics.infer_ns += done.infer_ns
+        statistics.output_ns += done.output_ns
+        flight.shape.cost.ran(flight.rows, done.infer_ns / 1e9)
+        if done.outputs is None:
+            for piece in flight.pieces:
+                self._advance(piece)
+            return
+        try:
+            results = self._results(flight, done)
+        except ServingError as error:
+            for ticket in flight.wanted:
+                self.fail(ticket, error)
+            return
+        self._hand_out(flight, results)
+        results.release()
+
+    def failed(self, flight: Flight, failed: Failed) -> None:
+        """A run failed: one request alone has its error, of several each runs again by itself."""
+        if flight.scratch is not None:
+            self._arena.give(flight.scratch)
+        error = from_wire(failed.code, failed.message)
+        alone = len(flight.pieces) == 1
+        for ticket in flight.wanted:
+            if alone:
+                self._abort(ticket, error)
+            else:
+                self.again(ticket, error)
+
+    def again(self, ticket: Ticket, error: ServingError) -> None:
+        """Run a request once more, alone; the second time its error stands."""
+        if ticket.attempts:
+            self._abort(ticket, error)
+            return
+        ticket.line.withdraw(ticket)
+        let_go(ticket)
+        ticket.attempts += 1
+        try:
+            ticket.line.retake(ticket)
+        except ServingError as refused:
+            self.fail(ticket, refused)
+
+    def fail(self, ticket: Ticket, error: ServingError) -> None:
+        """Answer a request with an error, unless it has been answered."""
+        if ticket.closed:
+            return
+        let_go(ticket)
+        ticket.line.outstanding -= 1
+        ticket.line.statistics.failures += 1
+        _log.debug("failed: %s", error, extra=who(ticket))
+        ticket.fail(error)
+
+    def _abort(self, ticket: Ticket, error: ServingError) -> None:
+        ticket.line.withdraw(ticket)  # of a large request: what has not been sent need not be
+        self.fail(ticket, error)
+
+    def _results(self, flight: Flight, done: Done) -> Results:
+        line, shape = flight.line, flight.shape
+        scratch, flight.scratch = flight.scratch, None
+        if scratch is not None and scratch.id != done.segment:
+            self._arena.give(scratch)
+            scratch = None
+        used = self._arena.get(done.segment) if done.segment and scratch is None else scratch
+        results = Results(done.outputs or (), used, self._arena, line.description.signature)
+        shape.last_output_bytes = sum(w.nbytes + 64 for w in done.outputs or ())
+        if flight.buffer.layout.outputs is not None:
+            _log.warning(
+                "outputs of %s have other shapes than those of an equal request before; "
+                "they are copied from now on",
+                line.description.servable,
+            )
+            line.static_outputs = False
+            shape.learn(None)
+        elif line.static_outputs and shape.outputs is None:
+            shape.learn(results.row_fields(flight.rows, line.description.batch))
+        return results
+
+    def _hand_out(self, flight: Flight, results: Results) -> None:
+        batched = flight.line.description.batch.batched
+        if batched and len(flight.pieces) > 1 and not results.has_rows(flight.rows):
+            for ticket in flight.wanted:
+                self.again(ticket, InternalError("the outputs cannot be told apart by request"))
+            return
+        for piece in flight.pieces:
+            if piece.stale:
+                continue
+            results.hold()
+            ticket = piece.ticket
+            start = ticket.first + piece.offset - flight.first if batched else 0
+            ticket.parts.append(Part(piece.offset, piece.rows, results, start))
+            self._advance(piece)
+
+    def _advance(self, piece: Piece) -> None:
+        """Rows of a request are done; with the last of them it is answered."""
+        if piece.stale:
+            return
+        ticket = piece.ticket
+        ticket.unfinished -= piece.rows
+        if ticket.unfinished:
+            return
+        line = ticket.line
+        try:
+            response = respond(ticket, line.description.signature, line.description.batch)
+        except ServingError as error:
+            self.fail(ticket, error)
+            return
+        line.outstanding -= 1
+        if _log.isEnabledFor(logging.DEBUG):
+            waited_ms = (time.monotonic() - ticket.born) * 1e3
+            _log.debug("answered after %.2f ms", waited_ms, extra=who(ticket))
+        ticket.succeed(response)
+
+
+def who(ticket: Ticket) -> dict[str, object]:
+    """Return what a log line says about a request."""
+    description = ticket.line.description
+    return {
+        "servable": description.servable,
+        "version": description.version,
+        "request_id": ticket.request.id or None,
+    }
