@@ -4,6 +4,7 @@
     python -m benchmarks --quick                # one run of a second each: about 4 minutes
     python -m benchmarks --only tiny,lenet --wires rest-json,grpc
     python -m benchmarks --floors               # engine and echoes, without the server
+    python -m benchmarks --scaling              # only: two workers against one; writes no file
 
 Needs ``wrk`` and ``h2load`` (Debian: wrk, nghttp2-client). Run it from the project's root.
 """
@@ -21,7 +22,8 @@ from pathlib import Path
 from benchmarks.load import LoadFailed, MissingGenerator, require_generators
 from benchmarks.measure import Plan, Result, measure
 from benchmarks.processes import NotStarted
-from benchmarks.report import to_json, to_markdown
+from benchmarks.report import scaling_section, to_json, to_markdown
+from benchmarks.scaling import MODEL, Scaling, measure_scaling
 from benchmarks.wires import WrongAnswer
 from benchmarks.workloads import WORKLOADS, prepare
 
@@ -56,7 +58,13 @@ def _arguments() -> argparse.Namespace:
         default=frozenset(WIRES),
         help=f"wire formats, with commas: {','.join(WIRES)}",
     )
-    parser.add_argument("--floors", action="store_true", help="leave the server out")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--floors", action="store_true", help="leave the server out")
+    parts.add_argument(
+        "--scaling",
+        action="store_true",
+        help=f"measure only what a second worker brings, on {MODEL}, and write no file",
+    )
     parser.add_argument(
         "--server",
         default=str(Path(sys.executable).with_name("serving")),
@@ -73,13 +81,16 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _faults(results: list[Result]) -> list[str]:
+def _faults(results: list[Result], scaling: Scaling | None) -> list[str]:
     found = [
         f"{r.name} {row.wire} {row.connections}x{row.streams}: {row.errors} errors"
         for r in results
         for row in (*r.echoes, *r.rows)
         if row.errors
     ]
+    if scaling is not None:
+        rows = ((1, scaling.one), (2, scaling.two))
+        found += [f"{scaling.name}, {n} worker(s): {r.errors} errors" for n, r in rows if r.errors]
     return found + [f"{r.name}: the master maps an engine" for r in results if r.engine_mappings]
 
 
@@ -90,25 +101,35 @@ def main() -> int:
     command = None if asked.floors else shlex.split(asked.server)
     plan = Plan(seconds, runs, command, asked.wires)
     results: list[Result] = []
+    scaling: Scaling | None = None
+    chosen = {MODEL} if asked.scaling else asked.only
     try:
         require_generators()
         for work in WORKLOADS:
-            if work.name in asked.only:
-                results.append(measure(prepare(work, asked.cache), plan, _say))
+            if work.name not in chosen:
+                continue
+            case = prepare(work, asked.cache)
+            if not asked.scaling:
+                results.append(measure(case, plan, _say))
+            if work.name == MODEL and command is not None:
+                scaling = measure_scaling(case, plan, _say)
     except (MissingGenerator, NotStarted, LoadFailed, WrongAnswer) as error:
         _say(f"error: {error}")
         return 1
     finally:
         # What was measured before a failure took minutes: it is kept.
         if results:
-            text = to_markdown(results, plan)
+            text = to_markdown(results, plan, scaling)
             asked.out.write_text(text)
-            as_json = json.dumps(to_json(results, plan), indent=1)
+            as_json = json.dumps(to_json(results, plan, scaling), indent=1)
             asked.out.with_suffix(".json").write_text(as_json + "\n")
             print(text)
-    for fault in _faults(results):
+        elif scaling is not None:
+            print("\n".join(scaling_section(scaling)))
+    faults = _faults(results, scaling)
+    for fault in faults:
         _say(f"error: {fault}")
-    return 1 if _faults(results) else 0
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

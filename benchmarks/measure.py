@@ -112,7 +112,7 @@ def _points(
         work = case.workload
         points = work.grpc if wire.grpc else tuple((c, 1) for c in work.http)
         for connections, streams in points:
-            row = _point(case, wire, running, plan, connections, streams, echo)
+            row = point(case, wire, running, plan, connections, streams, echo)
             rows.append(row)
             say(
                 f"  {wire.name:10} {connections:2}x{streams:<2} {row.rate:10,.1f}/s "
@@ -121,7 +121,7 @@ def _points(
     return rows
 
 
-def _point(
+def point(
     case: Case,
     wire: Wire,
     running: Running,
@@ -130,6 +130,7 @@ def _point(
     streams: int,
     echo: bool,
 ) -> Row:
+    """Measure one wire format at one concurrency, ``plan.runs`` times."""
     port = _port(wire, running)
     samples: list[Sample] = []
     cpu_s, answered = 0.0, 0

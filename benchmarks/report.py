@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Plan, Result, Row
+from benchmarks.scaling import Scaling
 
 PACKAGES = ("onnxruntime", "uvicorn", "uvloop", "httptools", "grpcio", "protobuf", "numpy")
 ECHO_OF = {"rest-json": "asgi", "v2-json": "asgi", "v2-binary": "asgi", "grpc": "grpcio"}
@@ -41,7 +42,9 @@ def share_of_echo(row: Row, echoes: Sequence[Row]) -> float | None:
     return None
 
 
-def to_json(results: Sequence[Result], plan: Plan) -> dict[str, Any]:
+def to_json(
+    results: Sequence[Result], plan: Plan, scaling: Scaling | None = None
+) -> dict[str, Any]:
     """Return everything that was measured, shares included, in a form that JSON can hold."""
     found = []
     for result in results:
@@ -51,10 +54,13 @@ def to_json(results: Sequence[Result], plan: Plan) -> dict[str, Any]:
             shown["share_of_limit"] = row.rate / result.limit.rate
         found.append(plain)
     plan_shown = {"seconds": plan.seconds, "runs": plan.runs}
-    return {"machine": machine(), "plan": plan_shown, "results": found}
+    told: dict[str, Any] = {"machine": machine(), "plan": plan_shown, "results": found}
+    if scaling is not None:
+        told["scaling"] = {**dataclasses.asdict(scaling), "ratio": scaling.ratio}
+    return told
 
 
-def to_markdown(results: Sequence[Result], plan: Plan) -> str:
+def to_markdown(results: Sequence[Result], plan: Plan, scaling: Scaling | None = None) -> str:
     """Return the whole report."""
     about = machine()
     packages = ", ".join(f"{name} {about[name]}" for name in PACKAGES)
@@ -75,7 +81,30 @@ def to_markdown(results: Sequence[Result], plan: Plan) -> str:
     ]
     for result in results:
         lines += ["", *_section(result)]
+    if scaling is not None:
+        lines += ["", *scaling_section(scaling)]
     return "\n".join(lines) + "\n"
+
+
+def scaling_section(scaling: Scaling) -> list[str]:
+    """Return the lines on what a second worker brings."""
+    lines = [
+        f"## {scaling.name}, two workers against one",
+        "",
+        f"2 workers / 1 worker = **{scaling.ratio:.2f}** in requests/s, {scaling.clients} clients, "
+        f"{scaling.wire}. The master and the load generator need cores too: with fewer than four "
+        "this says more about the machine than about the server.",
+        "",
+        "| workers | req/s (all runs) | p50 ms | p99 ms | CPU us/req | errors | other load |",
+        "|" + " --- |" * 7,
+    ]
+    for workers, row in ((1, scaling.one), (2, scaling.two)):
+        runs = "/".join(_rate(rate) for rate in row.rates)
+        lines.append(
+            f"| {workers} | **{_rate(row.rate)}** ({runs}) | {row.p50_ms:.3g} | {row.p99_ms:.3g} "
+            f"| {row.cpu_us:.0f} | {row.errors} | {row.other_cores:.2f} |"
+        )
+    return lines
 
 
 def _section(result: Result) -> list[str]:

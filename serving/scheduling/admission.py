@@ -109,7 +109,9 @@ def _outputs(request: InferRequest, description: Description) -> tuple[int, ...]
     if request.outputs is None:
         return tuple(range(len(names)))
     if len(set(request.outputs)) != len(request.outputs):
-        raise InvalidRequest("an output is asked for twice", code="duplicate_output")
+        raise InvalidRequest(
+            "an output is asked for twice", code="duplicate_output", where="outputs"
+        )
     chosen = []
     for name in request.outputs:
         if name not in names:
@@ -136,6 +138,14 @@ def _check_tensor(
             given=tensor.dtype.name,
         )
     if spec.shape is None:
+        if axis is not None and len(tensor.shape) <= axis:
+            raise InvalidRequest(
+                f"input {spec.name!r} has the wrong number of axes",
+                code="wrong_rank",
+                where=f"inputs.{spec.name}",
+                expected=f"more than {axis} axes: axis {axis} counts the rows",
+                given=f"shape {shape_text(tensor.shape)}",
+            )
         return
     if len(tensor.shape) != len(spec.shape):
         raise InvalidRequest(

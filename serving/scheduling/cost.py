@@ -9,6 +9,8 @@ of CPU on the master's side and the worker's, more while they fight for a core).
 _KNOWN_RUNS = 4
 _MEMORY_RUNS = 16
 _FORGET_AFTER_RUNS = 512
+_EAGER_RUNS = 64
+_JUDGED_EVERY = 16
 _WORTH = 1.03
 """A batch twice as large has to be this much cheaper a row, or it only makes everyone wait."""
 
@@ -55,8 +57,9 @@ class Cost:
         self._runs += 1
         if self._runs % _FORGET_AFTER_RUNS == 0:
             self._forget()
-        self._best = self._judge()
-        self._fixed_s = self._fit()
+        if self._runs < _EAGER_RUNS or self._runs % _JUDGED_EVERY == 0:
+            self._best = self._judge()
+            self._fixed_s = self._fit()
 
     def best_rows(self, limit: int) -> int:
         """Return the rows beyond which a larger batch gains nothing, at most ``limit``.

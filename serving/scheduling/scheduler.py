@@ -15,7 +15,14 @@ import time
 from serving.channel.arena import Arena
 from serving.channel.messages import Done, Failed, Message, More, Run
 from serving.channel.segment import Segment
-from serving.errors import Cancelled, DeadlineExceeded, Overloaded, ServingError, Unavailable
+from serving.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    Overloaded,
+    ServingError,
+    Unavailable,
+)
 from serving.request import InferRequest, InferResponse
 from serving.scheduling.alarm import Alarm
 from serving.scheduling.batch import Batch, ShapeClass
@@ -174,10 +181,15 @@ class Scheduler:
             return
         flight = self._flights.pop(slot.busy)
         slot.busy = 0
-        if isinstance(message, Done):
-            self._endings.finished(flight, message)
-        else:
-            self._endings.failed(flight, message)
+        try:
+            if isinstance(message, Done):
+                self._endings.finished(flight, message)
+            else:
+                self._endings.failed(flight, message)
+        except Exception:
+            _log.exception("an answer could not be handed out")
+            for ticket in flight.wanted:
+                self._endings.fail(ticket, _broken())
         self._landed(flight)
         self.pump_soon()
 
@@ -198,6 +210,15 @@ class Scheduler:
 
     def _pump(self) -> None:
         self._pump_requested = False
+        try:
+            self._dispatch_all()
+        except Exception:
+            # Nobody would ever answer what waits: better refused than lost.
+            _log.exception("the scheduler broke on what waits; it is refused")
+            for line in list(self._busy.values()):
+                self.fail_line(line, _broken())
+
+    def _dispatch_all(self) -> None:
         for busy in list(self._busy.values()):
             while refused := busy.refill():
                 busy.withdraw(refused[0])
@@ -343,6 +364,10 @@ def _lost() -> ServingError:
         fix="send it again",
         retry_after_s=1.0,
     )
+
+
+def _broken() -> ServingError:
+    return InternalError("the server failed on this request; its log says more")
 
 
 def _expired(line: Line) -> ServingError:

@@ -7,13 +7,23 @@ dtype's tolerance (engines may sum in another order for another batch size).
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from serving.backends.base import BackendError, Model
-from serving.tensor import BF16, Array, BatchAxes, Tensor, bf16_to_float32, fixed_batch
+from serving.tensor import (
+    BF16,
+    Array,
+    BatchAxes,
+    Signature,
+    Tensor,
+    bf16_to_float32,
+    element_count,
+    fixed_batch,
+)
 from serving.worker.samples import Samples
 
 TOLERANCES: Dict[str, Tuple[float, float]] = {
@@ -48,6 +58,9 @@ def prove(
         disagreement = _disagreement(model, claim, samples, size, most)
     except BackendError as error:
         disagreement = f"rows that run alone fail together: {error}"
+    except MemoryError as error:
+        reason = f"no run could confirm the batch axis: {str(error) or 'not enough memory'}"
+        return BatchAxes.refused(reason), reason
     if disagreement:
         return BatchAxes.refused(f"trial runs contradict the batch axis: {disagreement}"), ""
     return claim, ""
@@ -60,7 +73,7 @@ def _disagreement(model: Model, claim: BatchAxes, samples: Samples, size: int, m
         together = _run(model, claim, samples, numbers, size)
         for place, number in enumerate(numbers):
             if number in alone:
-                difference = _differs(alone[number], together[place])
+                difference = _differs(model.signature, alone[number], together[place])
                 if difference:
                     return f"row {place} of {len(numbers)} differs from itself alone: {difference}"
     return ""
@@ -87,11 +100,9 @@ def _cut(tensor: Tensor, axis: Optional[int], count: int) -> List[Tensor]:
         )
     shape = tensor.shape[:axis] + tensor.shape[axis + 1 :]
     if tensor.items is not None:
-        step = len(tensor.items) // count
-        return [
-            Tensor(tensor.name, tensor.dtype, shape, items=tensor.items[i * step : (i + 1) * step])
-            for i in range(count)
-        ]
+        grid = np.array(tensor.items, dtype=object).reshape(tensor.shape)
+        rows = np.moveaxis(grid, axis, 0).reshape(count, element_count(shape))
+        return [Tensor(tensor.name, tensor.dtype, shape, items=row.tolist()) for row in rows]
     assert tensor.array is not None
     return [
         Tensor(tensor.name, tensor.dtype, shape, np.array(np.take(tensor.array, i, axis=axis)))
@@ -99,18 +110,47 @@ def _cut(tensor: Tensor, axis: Optional[int], count: int) -> List[Tensor]:
     ]
 
 
-def _differs(one: Sequence[Tensor], other: Sequence[Tensor]) -> str:
-    for a, b in zip(one, other):
+def _differs(signature: Signature, one: Sequence[Tensor], other: Sequence[Tensor]) -> str:
+    for spec, a, b in zip(signature.outputs, one, other):
         if a.shape != b.shape:
             return f"output {a.name!r} is {list(a.shape)} alone and {list(b.shape)} together"
         if a.items is not None:
-            if list(a.items) != list(b.items or ()):
-                return f"output {a.name!r} holds other strings"
+            agree = _documents_agree if spec.json else _same
+            if not all(agree(x, y) for x, y in zip(a.items, b.items or ())):
+                return f"output {a.name!r} holds other {'values' if spec.json else 'strings'}"
             continue
         if not _close(a, _numbers(a), _numbers(b)):
-            worst = np.nanmax(np.abs(_numbers(a).astype(float) - _numbers(b).astype(float)))
-            return f"output {a.name!r} by up to {worst:.3g}"
+            return f"output {a.name!r} {_gap(_numbers(a), _numbers(b))}"
     return ""
+
+
+def _same(a: bytes, b: bytes) -> bool:
+    return a == b
+
+
+def _documents_agree(a: bytes, b: bytes) -> bool:
+    """Compare a sequence's or map's documents; their numbers within FP32's tolerance."""
+    return _agree(json.loads(a), json.loads(b))
+
+
+def _agree(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(_agree(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_agree(x, y) for x, y in zip(a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        relative, absolute = TOLERANCES["FP32"]
+        return abs(a - b) <= absolute + relative * abs(b)
+    return bool(a == b)
+
+
+def _gap(a: Array, b: Array) -> str:
+    """Say how far apart two arrays are that are not close; exact for integers of any size."""
+    pairs = [(x, y) for x, y in zip(a.ravel().tolist(), b.ravel().tolist()) if x != y]
+    if any((x == x) != (y == y) for x, y in pairs):
+        return "is NaN in other places"
+    worst = max(abs(x - y) for x, y in pairs if x == x)
+    return f"by up to {worst:.3g}"
 
 
 def _numbers(tensor: Tensor) -> Array:

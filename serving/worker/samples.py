@@ -15,6 +15,7 @@ from serving.backends.base import BackendError, MemoryExhausted, Model
 from serving.tensor import (
     BF16,
     BOOL,
+    Array,
     BatchAxes,
     Dim,
     Signature,
@@ -27,6 +28,9 @@ from serving.tensor import (
 
 _SIZES = (8, 1, 16, 32)
 """What sizes that vary are set to, in this order, until the model accepts one."""
+
+_LARGE_SIZE, _LARGE_ELEMENTS = 256, 1 << 20
+"""Tried last, where no tensor gets more elements: models of sound take no less than some 200."""
 
 _MAX_ELEMENTS = 1 << 26
 
@@ -61,7 +65,7 @@ class Samples:
         """
         refusal = ""
         exhausted: Optional[MemoryExhausted] = None
-        for size in _SIZES if self._varies() else _SIZES[:1]:
+        for size in self._sizes():
             try:
                 model.bind(self.rows([0], size), None).run()
             except MemoryExhausted as error:
@@ -81,6 +85,16 @@ class Samples:
         size, refusal = self.fitting_size(model)
         return "" if size else f"not warmed: the model refused made-up inputs: {refusal}"
 
+    def _sizes(self) -> Tuple[int, ...]:
+        if not self._varies():
+            return _SIZES[:1]
+        shapes = [
+            _row_shape(spec, axis, _LARGE_SIZE)
+            for spec, axis in zip(self.signature.inputs, self.axes)
+        ]
+        small = all(element_count(shape) <= _LARGE_ELEMENTS for shape in shapes)
+        return (*_SIZES, _LARGE_SIZE) if small else _SIZES
+
     def _varies(self) -> bool:
         for spec, axis in zip(self.signature.inputs, self.axes):
             dims = spec.shape if spec.shape is not None else ("",)
@@ -90,27 +104,37 @@ class Samples:
 
 
 def _tensor(spec: TensorSpec, axis: Optional[int], numbers: Sequence[int], size: int) -> Tensor:
-    dims: Sequence[Dim] = spec.shape if spec.shape is not None else (1,)
-    row_shape = tuple(
-        size if isinstance(d, str) or d < 0 else d for i, d in enumerate(dims) if i != axis
-    )
+    row_shape = _row_shape(spec, axis, size)
     if element_count(row_shape) * len(numbers) > _MAX_ELEMENTS:
-        raise MemoryError
+        raise MemoryError("made-up inputs would be too large")
     if axis is None:
         return _filled(spec, row_shape, 0)
-    rows = [_filled(spec, row_shape, number) for number in numbers]
+    rows = [_elements(_filled(spec, row_shape, number)) for number in numbers]
+    stacked = np.stack(rows, axis=axis)
     if spec.dtype.is_bytes:
-        items = [item for row in rows for item in row.items or ()]
-        return Tensor(spec.name, spec.dtype, (len(rows), *row_shape), items=items)
-    stacked = np.stack([row.array for row in rows if row.array is not None], axis=axis)
+        return Tensor(spec.name, spec.dtype, stacked.shape, items=stacked.reshape(-1).tolist())
     return Tensor(spec.name, spec.dtype, stacked.shape, np.ascontiguousarray(stacked))
+
+
+def _row_shape(spec: TensorSpec, axis: Optional[int], size: int) -> Tuple[int, ...]:
+    dims: Sequence[Dim] = spec.shape if spec.shape is not None else (1,) * ((axis or 0) + 1)
+    return tuple(
+        size if isinstance(d, str) or d < 0 else d for i, d in enumerate(dims) if i != axis
+    )
+
+
+def _elements(tensor: Tensor) -> Array:
+    if tensor.array is not None:
+        return tensor.array
+    return np.array(tensor.items, dtype=object).reshape(tensor.shape)
 
 
 def _filled(spec: TensorSpec, shape: Tuple[int, ...], seed: int) -> Tensor:
     count = element_count(shape)
     random = np.random.default_rng(seed + 1)
     if spec.dtype.is_bytes:
-        words = (b"a", b"b", b"c", b"1")
+        # Numerals, for a model that reads numbers from its strings refuses every other word.
+        words = (b"1", b"2", b"3", b"4")
         items = [words[i] for i in random.integers(0, len(words), count)]
         return Tensor(spec.name, spec.dtype, shape, items=items)
     assert spec.dtype.numpy is not None

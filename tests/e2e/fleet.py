@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 import uvloop
 
 from serving.channel.arena import Arena
@@ -20,9 +24,28 @@ from serving.scheduling.line import Line, LineSettings
 from serving.scheduling.scheduler import Scheduler
 from serving.scheduling.ticket import Ticket
 from serving.tensor import BatchAxes, Signature, Tensor
+from tests.server import until
 
 T = TypeVar("T")
 Answer = list[Tensor] | ServingError
+
+
+@dataclass(frozen=True)
+class Pause:
+    """What happens between two steps of a test: turns of the loop, then a loop that is busy.
+
+    Workers go on meanwhile: in a turn their answers are heard, while the loop is busy they pile
+    up. (A timer would not do: uvloop's are whole milliseconds.)
+    """
+
+    turns: int = 0
+    busy_ms: float = 0.0
+
+    async def over(self) -> None:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        if self.busy_ms:
+            time.sleep(self.busy_ms / 1e3)
 
 
 class Fleet:
@@ -60,16 +83,40 @@ class Fleet:
         self.scheduler.add_line(line)
         return line
 
-    def ask(self, line: Line, requests: Sequence[Sequence[Tensor]]) -> list[Answer]:
-        """Send requests within one turn of the loop and copy out the answers, in order."""
-        return self.run(self._ask(line, requests))
+    def ask(
+        self,
+        line: Line,
+        requests: Sequence[Sequence[Tensor]],
+        arrivals: Sequence[tuple[Pause, Pause]] = (),
+    ) -> list[Answer]:
+        """Send requests and copy out the answers, in order.
 
-    async def _ask(self, line: Line, requests: Sequence[Sequence[Tensor]]) -> list[Answer]:
-        tickets = [self.claim(line, inputs) for inputs in requests]
-        for ticket in tickets:
-            self.scheduler.commit(ticket)
+        ``arrivals[i]`` are the pauses before request i is claimed and before it is committed;
+        requests beyond them come within the same turn of the loop.
+        """
+        return self.run(self._ask(line, requests, arrivals))
+
+    async def _ask(
+        self,
+        line: Line,
+        requests: Sequence[Sequence[Tensor]],
+        arrivals: Sequence[tuple[Pause, Pause]],
+    ) -> list[Answer]:
         # Side by side, as front ends do: an answer keeps its rows until somebody has read it.
-        return list(await asyncio.gather(*[self.answer(ticket) for ticket in tickets]))
+        calls = []
+        at_once = itertools.repeat((Pause(), Pause()))
+        for inputs, (before, between) in zip(
+            requests, itertools.chain(arrivals, at_once), strict=False
+        ):
+            await before.over()
+            ticket = self.claim(line, inputs)
+            calls.append(asyncio.create_task(self._finish(ticket, between)))
+        return list(await asyncio.gather(*calls))
+
+    async def _finish(self, ticket: Ticket, between: Pause) -> Answer:
+        await between.over()
+        self.scheduler.commit(ticket)
+        return await self.answer(ticket)
 
     def claim(self, line: Line, inputs: Sequence[Tensor]) -> Ticket:
         request = InferRequest(line.description.servable, tuple(inputs))
@@ -85,6 +132,20 @@ class Fleet:
         copied = [copy(tensor) for tensor in response.outputs]
         response.release()
         return copied
+
+    @contextlib.contextmanager
+    def stopped_workers(self) -> Iterator[None]:
+        """Keep every worker from running: what is sent to them waits until the block is left."""
+        processes = [psutil.Process(worker.pid) for worker in self.supervisor.workers]
+        for process in processes:
+            process.suspend()
+        try:
+            stopped = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+            until(lambda: all(p.status() in stopped for p in processes), 5, "workers to stop")
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     async def response(self, ticket: Ticket) -> InferResponse:
         """Wait for an answer and leave it where it lies."""
@@ -117,4 +178,5 @@ def fleet(workers: int) -> Iterator[Fleet]:
             assert running.arena.used_bytes == 0
         finally:
             runner.run(stop())
+            running.scheduler.close()
             running.arena.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -45,24 +46,35 @@ def three(running: Fleet, line: Line) -> list[Ticket]:
     return tickets
 
 
-def test_in_place_a_changed_input_row_changes_its_answer_and_no_other(
+def test_in_place_a_row_changed_after_its_run_was_sent_changes_its_answer_and_no_other(
     served: tuple[Fleet, Line],
 ) -> None:
+    """The batch is sealed and on its way, nothing can copy it any more, and the byte still counts.
+
+    The worker is stopped meanwhile, so that it cannot have run before the byte was written.
+    """
     running, line = served
 
     async def story() -> None:
         await learnt(running, line)
-        tickets = three(running, line)
-        batch = tickets[0].batch
-        assert batch is not None
-        (field,) = batch.buffer.layout.inputs
-        at = field.offset + 1 * field.row_bytes
-        batch.buffer.input.bytes[at : at + 4] = np.array([64], "<f4").view(np.uint8)
         runs = line.statistics.runs
+        with running.stopped_workers():
+            tickets = three(running, line)
+            batch = tickets[0].batch
+            assert batch is not None
+            while not running.scheduler.running:
+                await asyncio.sleep(0)
+            assert not batch.open
+            assert [ticket.dispatched for ticket in tickets] == [1, 1, 1]
+            (field,) = batch.buffer.layout.inputs
+            at = field.offset + 1 * field.row_bytes
+            # 2.0 is 0x40000000, and 0x40040000 is 2.0625.
+            assert batch.buffer.input.bytes[at : at + 4].tolist() == [0, 0, 0, 0x40]
+            batch.buffer.input.bytes[at + 2] = 0x04
         answers = [await running.answer(ticket) for ticket in tickets]
         assert line.statistics.runs == runs + 1
         for answer, wanted in zip(
-            answers, ([[2, 2, 2, 2]], [[128, 4, 4, 4]], [[6, 6, 6, 6]]), strict=True
+            answers, ([[2, 2, 2, 2]], [[4.125, 4, 4, 4]], [[6, 6, 6, 6]]), strict=True
         ):
             assert isinstance(answer, list), answer
             assert np.array_equal(answer[0].array, np.array(wanted, np.float32))

@@ -46,6 +46,7 @@ from tests.models.nets import (
     mlp_fp16,
     mlp_int8_dynamic,
     mlp_int8_static,
+    mlp_whole_numbers,
 )
 from tests.models.outputs import misdeclared, non_max_suppression, non_zero, sequence, zip_map
 from tests.models.transformer import transformer
@@ -74,6 +75,7 @@ __all__ = [
     "mlp_fp16",
     "mlp_int8_dynamic",
     "mlp_int8_static",
+    "mlp_whole_numbers",
     "multi",
     "non_max_suppression",
     "non_zero",

@@ -43,6 +43,19 @@ def mlp_external_data(path: Path, seed: int = 0) -> Path:
     return path
 
 
+def mlp_whole_numbers(path: Path, seed: int = 0) -> Path:
+    """``mlp`` with whole numbers from -4 to 4 for weights: exact on inputs that are whole, too.
+
+    With inputs from -8 to 8 no sum is beyond 2**17, and FP32 adds whole numbers up to 2**24
+    without rounding: the answer is the same in whatever order an engine adds.
+    """
+    rng = np.random.default_rng(seed)
+    nodes, constants = _mlp(16, 32, 4, seed)
+    whole = {k: rng.integers(-4, 5, v.shape).astype(np.float32) for k, v in constants.items()}
+    ends = [value("x", "FP32", ["batch", 16])], [value("y", "FP32", ["batch", 4])]
+    return save(build(nodes, *ends, whole), path)
+
+
 def _mlp(
     inputs: int, hidden: int, outputs: int, seed: int
 ) -> tuple[list[onnx.NodeProto], dict[str, Array]]:

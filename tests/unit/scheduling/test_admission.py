@@ -189,7 +189,14 @@ def test_admission_says_what_does_not_fit(fault: Fault) -> None:
 def test_admission_refuses_an_output_that_is_asked_for_twice() -> None:
     with pytest.raises(InvalidRequest, match="an output is asked for twice") as refused:
         admit(request(*fitting(), outputs=("logits", "hidden", "logits")), NET)
-    assert refused.value.code == "duplicate_output"
+    assert (refused.value.code, refused.value.where) == ("duplicate_output", "outputs")
+
+
+def test_admission_refuses_too_few_axes_where_only_the_batch_axis_is_known() -> None:
+    batch = BatchAxes(True, "asserted", (1,), (0,))
+    with pytest.raises(InvalidRequest) as refused:
+        admit(request(tensor("wide", FP32, (3,))), description([WIDE], batch=batch))
+    assert (refused.value.code, refused.value.where) == ("wrong_rank", "inputs.wide")
 
 
 def test_admission_takes_what_fits_in_any_order() -> None:

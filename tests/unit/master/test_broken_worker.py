@@ -1,0 +1,67 @@
+"""A worker that sends what is no message is ended: nobody can tell what else it has damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.channel.messages import Message
+from serving.master.worker import UnreadyWorker, Worker, WorkerSpec
+from serving.scheduling.slot import Slot
+
+BROKEN = """#!{python}
+import os, signal, socket, sys
+from serving.channel.link import BlockingLink
+from serving.channel.messages import PROTOCOL, Hello
+
+told = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+control = socket.socket(fileno=int(told["--control-fd"]))
+run = socket.socket(fileno=int(told["--run-fd"]))
+BlockingLink(control).send(Hello(PROTOCOL, os.getpid(), {{}}))
+control.recv(4096)
+{where}.send({data!r})
+signal.pause()
+"""
+
+
+class Events:
+    """Keeps the order in which a worker's end is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def slot_said(self, slot: Slot, message: Message) -> None:
+        raise AssertionError(f"the scheduler was told {message}")
+
+    def worker_lost(self, worker: Worker) -> None:
+        self.told.append("lost")
+
+    def worker_reaped(self, worker: Worker) -> None:
+        self.told.append("reaped")
+
+
+def broken(folder: Path, where: str, data: bytes) -> WorkerSpec:
+    """Write an interpreter that stands for a worker whose memory is damaged."""
+    program = folder / "python"
+    program.write_text(BROKEN.format(python=sys.executable, where=where, data=data))
+    program.chmod(0o755)
+    return WorkerSpec("cpu-0", interpreter=str(program))
+
+
+@pytest.mark.parametrize("where", ["control", "run"])
+@pytest.mark.parametrize("data", [b"\xff", b"\x30\x00", b"\x31{]"], ids=["kind", "Done", "Failed"])
+async def test_worker_that_sends_what_is_no_message_is_ended(
+    tmp_path: Path, where: str, data: bytes
+) -> None:
+    events = Events()
+    worker = await UnreadyWorker(broken(tmp_path, where, data), events, events).start(20)
+    async with asyncio.timeout(10):
+        await worker.unload(7)  # never answered: it sets the worker raving
+        await worker.gone.wait()
+    assert worker.returncode == -signal.SIGKILL
+    # Memory that it was lent may be used again only after the second.
+    assert events.told == ["lost", "reaped"]

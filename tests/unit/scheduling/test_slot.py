@@ -1,0 +1,84 @@
+"""What a slot tells its worker: each thing once, and what a run needs before the run."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from serving.channel.arena import Arena
+from serving.channel.layout import FieldShape, place
+from serving.channel.link import BlockingLink, pair
+from serving.channel.messages import Define, Forget, Lend, Message, Run
+from serving.channel.segment import Segment
+from serving.scheduling.slot import Slot
+from serving.tensor import FP32
+
+LAYOUT = place(1, 4, [FieldShape(FP32, (2,), 0)], None)
+
+
+class _Nobody:
+    def slot_said(self, slot: Slot, message: Message) -> None:
+        raise AssertionError(f"nothing was sent to the master, and {message} came")
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    arena = Arena(1 << 24)
+    yield arena
+    arena.close()
+
+
+def _run(number: int, segment: Segment) -> Run:
+    return Run(number, 1, LAYOUT.id, segment.id, 0, 0, 1)
+
+
+async def test_slot_tells_a_worker_that_does_not_read_everything_once(arena: Arena) -> None:
+    """So that what waits in its link is bounded: by a run and by what the worker has been lent."""
+    ours, theirs = pair()
+    # The smallest that the kernel allows: nearly everything has to wait in the link.
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    slot = Slot(ours, _Nobody(), lambda: None, lambda run: None, set(), "w")
+    slot.start()
+    segments = [arena.take(1, writable_elsewhere=True) for _ in range(50)]
+    try:
+        for number, segment in enumerate(segments, start=1):
+            slot.send(_run(number, segment), LAYOUT, [segment, segments[0]])
+        for _ in range(3):
+            for segment in segments:
+                slot.forget(segment.id)
+    finally:
+        await _check(slot, theirs, [segment.id for segment in segments])
+
+
+async def _check(slot: Slot, theirs: socket.socket, ids: list[int]) -> None:
+    def read() -> list[Message]:
+        worker = BlockingLink(theirs)
+        received: list[Message] = []
+        while len(received) < 3 * len(ids) + 1:
+            message, fd = worker.receive()
+            assert message is not None
+            if fd >= 0:
+                socket.close(fd)
+            received.append(message)
+        return received
+
+    received = await asyncio.to_thread(read)
+    slot.close()
+    theirs.close()
+    assert [m.segment for m in received if isinstance(m, Lend)] == ids
+    assert [m.run for m in received if isinstance(m, Run)] == list(range(1, len(ids) + 1))
+    assert [m.segment for m in received if isinstance(m, Forget)] == ids
+    assert sum(isinstance(m, Define) for m in received) == 1
+    lent: set[int] = set()
+    defined = False
+    for message in received:
+        if isinstance(message, Lend):
+            lent.add(message.segment)
+        elif isinstance(message, Define):
+            defined = True
+        elif isinstance(message, Run):
+            assert defined
+            assert message.input in lent
