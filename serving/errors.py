@@ -1,7 +1,7 @@
 """The one tree of errors; each knows its status, its stable code, and how to help.
 
 Read by every layer and by workers too, so this file keeps to Python 3.9 syntax.
-An error crosses a process boundary as ``(code, message)``, never as an object.
+An error crosses a process boundary as words, never as an object.
 """
 
 from __future__ import annotations
@@ -185,13 +185,24 @@ _BY_CODE: dict[str, type[ServingError]] = {
 
 def from_wire(code: str, message: str) -> ServingError:
     """Rebuild an error that another process sent as ``(code, message)``."""
-    return _BY_CODE.get(code, InternalError)(message, code=code)
+    return of_kind(code)(message, code=code)
+
+
+def kind(error: ServingError) -> str:
+    """Return the word for an error's class, however special its own ``code`` is."""
+    return next((word for word, cls in _BY_CODE.items() if isinstance(error, cls)), "internal")
+
+
+def of_kind(word: str) -> type[ServingError]:
+    """Return the class that ``kind`` has this word for; InternalError for an unknown one."""
+    return _BY_CODE.get(word, InternalError)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else ""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    return f"did you mean {folded[near[0]]!r}?" if near else ""
 
 
 def listing(names: Union[Iterable[str], Iterable[int]], limit: int = 8) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from serving.tensor import BatchAxes, Signature, Tensor
 
@@ -23,9 +24,8 @@ class Description:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class InferRequest:
-    """One request for one method of one servable.
+class InferRequest(NamedTuple):
+    """One request for one method of one servable (a tuple: a frozen dataclass takes 1 µs more).
 
     ``inputs`` have the engine's shapes, batch axis included (a request may carry several
     rows). ``outputs`` names the wanted outputs in the wanted order, ``None`` wants all.
@@ -41,7 +41,7 @@ class InferRequest:
     deadline: Optional[float] = None
     priority: int = 0
     sequence: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = MappingProxyType({})
 
 
 class InferResponse:

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
 from serving.dataplane import DataPlane
-from serving.errors import NotFound
+from serving.errors import NotFound, Unavailable
 from serving.frontends.grpc.status import outcome
 
 NAME = "grpc.health.v1.Health"
@@ -77,7 +77,10 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         ready = self._plane.ready()
         if service:
             # Asked even when the answer is no already: an unknown name must stay unknown.
-            ready = self._plane.describe(service).ready and ready
+            try:
+                ready = self._plane.describe(service).ready and ready
+            except Unavailable:
+                ready = False
         return _Status.SERVING if ready and not self._draining else _Status.NOT_SERVING
 
     def _enter(self) -> None:

@@ -13,10 +13,12 @@ import grpc
 from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.errors import ConfigError
-from serving.frontends.grpc import health, service
+from serving.frontends.grpc import health, service, v1_service
+from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.health import HealthService
 from serving.frontends.grpc.reflection import ReflectionService
 from serving.frontends.grpc.service import InferenceService
+from serving.frontends.grpc.v1_service import V1Service
 
 _MESSAGE_LIMIT = 2**31 - 1
 """gRPC's and protobuf's own bound on one message."""
@@ -36,7 +38,7 @@ class GrpcFrontEnd:
         self._settings = settings
         self._server: Any = None
         self._threads: ThreadPoolExecutor | None = None
-        self._service: InferenceService | None = None
+        self._inference: Inference | None = None
         self._health: HealthService | None = None
         self._reflection: ReflectionService | None = None
         self.port = 0
@@ -53,11 +55,16 @@ class GrpcFrontEnd:
             ]
         )
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc-codec")
-        self._service = InferenceService(self._plane, threads)
+        self._inference = Inference(self._plane, threads)
         self._health = HealthService(self._plane)
-        self._reflection = ReflectionService((service.NAME, health.NAME))
+        self._reflection = ReflectionService((v1_service.NAME, service.NAME, health.NAME))
         # Looked through in this order for every call, so inference comes first.
-        server.add_generic_rpc_handlers((self._service.handler(),))
+        server.add_generic_rpc_handlers(
+            (
+                InferenceService(self._plane, self._inference).handler(),
+                V1Service(self._plane, self._inference).handler(),
+            )
+        )
         self._health.add_to(server)
         server.add_generic_rpc_handlers(self._reflection.handlers())
         try:
@@ -73,13 +80,13 @@ class GrpcFrontEnd:
 
         Health says NOT_SERVING from here on; its watchers and reflection streams are ended.
         """
-        if self._server is None or not (self._service and self._health and self._reflection):
+        if self._server is None or not (self._inference and self._health and self._reflection):
             return
         deadline = time.monotonic() + deadline_s
         self._health.drain()
         self._reflection.drain()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._service.drain(), deadline_s)
+            await asyncio.wait_for(self._inference.drain(), deadline_s)
         # gRPC cancels calls that cross its stop on the wire, and clients do not try again on
         # CANCELLED; on UNAVAILABLE they do. So those already on their way are refused first.
         await asyncio.sleep(max(0.0, min(_LINGER_S, deadline - time.monotonic())))

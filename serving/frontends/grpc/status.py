@@ -36,7 +36,7 @@ class Outcome:
 
     code: StatusCode
     details: str
-    trailers: tuple[tuple[str, str], ...]
+    trailers: tuple[tuple[str, str | bytes], ...]
 
 
 def outcome(error: ServingError) -> Outcome:
@@ -46,7 +46,7 @@ def outcome(error: ServingError) -> Outcome:
     ``grpc-retry-pushback-ms`` when it is known how long to wait (gRPC's own name for it: see
     proposal A6, client retries).
     """
-    trailers = [("error-code", error.code)]
+    trailers: list[tuple[str, str | bytes]] = [("error-code", error.code)]
     where, text = error.where, str(error)
     if where and where not in text:
         text = f"{where}: {text}"

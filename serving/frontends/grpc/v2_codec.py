@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from serving.errors import InvalidRequest, NotFound, did_you_mean, listing
+from serving.frontends import fit, raw_tensor, shape_limits, v2_metadata, v2_parameters
 from serving.frontends.grpc import contents, wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
-from serving.frontends.rest import fit, raw_tensor, v2_metadata, v2_parameters
-from serving.frontends.rest.json_document import MAX_ELEMENTS, MAX_RANK
+from serving.repository.triton_effective import config_bytes
 from serving.request import Description, InferRequest, InferResponse
 from serving.tensor import BY_NAME, Tensor, TensorSpec
 
@@ -155,6 +155,12 @@ def model_metadata(description: Description) -> bytes:
     )
 
 
+def model_config(description: Description) -> bytes:
+    """Return a serialised ModelConfigResponse: the settings that a servable runs with."""
+    config = config_bytes(v2_metadata.model_config(description))
+    return to_bytes(pb.ModelConfigResponse(config=config))
+
+
 def _inputs(
     message: pb.ModelInferRequest, raw: tuple[memoryview, ...], specs: tuple[TensorSpec, ...]
 ) -> tuple[Tensor, ...]:
@@ -193,7 +199,7 @@ def _input(
         _refuse_tensor_parameters(given.parameters, f"{where}.parameters")
     if given.datatype != dtype.name:
         raise _wrong_dtype(given.datatype, spec, f"{where}.datatype")
-    shape = _shape(given.shape, where)
+    shape = shape_limits.checked(given.shape, where)
     if data is None:
         return contents.read(given.contents, dtype, shape, name, f"{where}.contents")
     if given.HasField("contents"):
@@ -216,37 +222,6 @@ def _wrong_dtype(given: str, spec: TensorSpec, where: str) -> InvalidRequest:
         given=repr(given[:40]),
         fix="" if given in BY_NAME else did_you_mean(given[:40], BY_NAME),
     )
-
-
-def _shape(given: Any, where: str) -> tuple[int, ...]:
-    if len(given) > MAX_RANK:
-        raise InvalidRequest(
-            "the shape has too many axes",
-            code="bad_shape",
-            where=f"{where}.shape",
-            expected=f"at most {MAX_RANK}",
-            given=str(len(given)),
-        )
-    shape = tuple(given)
-    cells = 1
-    for size in shape:
-        if size < 0:
-            raise InvalidRequest(
-                "a size in the shape is negative",
-                code="bad_shape",
-                where=f"{where}.shape",
-                expected="the real size of each axis, 0 or more",
-                given=str(size),
-            )
-        # Sizes beside a 0 count too: numpy refuses a shape for them although it holds nothing.
-        cells *= size or 1
-    if cells > MAX_ELEMENTS:
-        raise InvalidRequest(
-            "the shape is larger than any tensor can be",
-            code="bad_shape",
-            where=f"{where}.shape",
-        )
-    return shape
 
 
 def _wanted(message: pb.ModelInferRequest, specs: tuple[TensorSpec, ...]) -> tuple[str, ...] | None:

@@ -7,12 +7,14 @@ from concurrent.futures import Executor
 from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, ServingError
-from serving.frontends.rest import names, predict_codec, status, v2_codec
-from serving.frontends.rest.asgi import Message, Receive, Scope, Send
+from serving.frontends.rest import inference_route, status
+from serving.frontends.rest.asgi import Fields, Message, Receive, Scope, Send, send_response
 from serving.frontends.rest.body import BodyBudget
-from serving.frontends.rest.inference import ErrorForm, Inference, WireFormat, echo, send_error
+from serving.frontends.rest.inference import Inference
+from serving.frontends.rest.inference_route import WireFormat
+from serving.frontends.rest.refusal import ErrorForm, refusal
 from serving.frontends.rest.routes import build_routes
-from serving.frontends.rest.wire import Call, Describe, Headers
+from serving.frontends.rest.wire import echo
 
 MIB = 1 << 20
 
@@ -32,18 +34,15 @@ class RestApp:
         """Handle one ASGI scope."""
         if scope["type"] == "http":
             path: str = scope["path"]
-            if path == "/predict":
-                await self._infer(scope, receive, send, _PREDICT)
+            raw_path = inference_route.PREDICT if path == "/predict" else scope["raw_path"]
+            try:
+                form = inference_route.find(raw_path)
+            except NotFound as error:
+                await _refuse(scope, send, error, status.v2_error)
                 return
-            if path.endswith("/infer"):
-                try:
-                    found = names.infer_route(scope["raw_path"])
-                except NotFound as error:
-                    await _refuse(scope, receive, send, error, status.v2_error)
-                    return
-                if found is not None:
-                    await self._infer(scope, receive, send, _V2(*found))
-                    return
+            if form is not None:
+                await self._infer(scope, receive, send, form)
+                return
         await self._routes(scope, receive, _echoing(scope, send))
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send, form: WireFormat) -> None:
@@ -53,53 +52,19 @@ class RestApp:
         error = status.MethodNotAllowed(
             f"this route does not take {scope['method']}", expected="POST"
         )
-        await _refuse(scope, receive, send, error, form.error, [(b"allow", b"POST")])
-
-
-class _Predict:
-    """``POST /predict``."""
-
-    decode = staticmethod(predict_codec.decode)
-    error = staticmethod(status.problem)
-
-    def decodes_fast(self, _size: int, _headers: Headers, _describe: Describe, /) -> bool:
-        return False
-
-
-_PREDICT = _Predict()
-
-
-class _V2:
-    """``POST /v2/models/{model}[/versions/{version}]/infer``."""
-
-    __slots__ = ("_model", "_version")
-    error = staticmethod(status.v2_error)
-
-    def __init__(self, model: str, version: str | None) -> None:
-        self._model = model
-        self._version = version
-
-    def decode(self, body: bytes, headers: Headers, describe: Describe, now: float) -> Call:
-        return v2_codec.decode(self._model, self._version, body, headers, describe, now)
-
-    def decodes_fast(self, size: int, headers: Headers, describe: Describe, /) -> bool:
-        return v2_codec.decodes_fast(self._model, self._version, size, headers, describe)
+        await _refuse(scope, send, error, form.error, ((b"allow", b"POST"),))
 
 
 async def _refuse(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    error: ServingError,
-    form: ErrorForm,
-    extra: list[tuple[bytes, bytes]] | None = None,
+    scope: Scope, send: Send, error: ServingError, form: ErrorForm, extra: Fields = ()
 ) -> None:
-    await send_error(dict(scope["headers"]), receive, send, error, form, extra=extra)
+    headers = dict(scope["headers"])
+    await send_response(send, refusal(error, headers, form), (*echo(headers), *extra))
 
 
 def _echoing(scope: Scope, send: Send) -> Send:
     """Return a ``send`` that repeats the client's request id in the response."""
-    extra = echo(dict(scope["headers"])) if scope["type"] == "http" else []
+    extra = echo(dict(scope["headers"])) if scope["type"] == "http" else ()
     if not extra:
         return send
 

@@ -21,18 +21,13 @@ import orjson
 import simdjson
 
 from serving.errors import InvalidRequest, did_you_mean, listing
+from serving.frontends.shape_limits import MAX_ELEMENTS, MAX_RANK
 
 MAX_FIELDS = 1024
 """Fields of one object: keeps the quadratic cost of looking them up harmless."""
 
 MAX_LENGTH = 0xFFFFFF - 1
 """Elements of one JSON list: simdjson's tape stores no exact length above this."""
-
-MAX_RANK = 32
-"""Axes of one tensor; the numpy of every supported version holds this many."""
-
-MAX_ELEMENTS = 1 << 58
-"""What a shape may amount to (sizes of 0 aside): its bytes must still count in 64 bits."""
 
 _NOT_JSON = re.compile(rb"-?(NaN|Infinity|nan|inf)\b")
 _ARRAYS = (simdjson.Array, list)

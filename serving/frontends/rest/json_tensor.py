@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
@@ -34,6 +33,8 @@ from serving.frontends.rest.json_document import (
     place,
     type_name,
 )
+from serving.frontends.shape_limits import MAX_RANK
+from serving.frontends.value import Value
 from serving.tensor import BF16, BOOL, BYTES, UINT64, Array, DType, float32_to_bf16
 
 _FEW = 4096
@@ -43,20 +44,11 @@ _SAFE = 65504.0
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """What a JSON value holds: a C-contiguous array, or (BYTES) its elements in C order."""
-
-    shape: tuple[int, ...]
-    array: Array | None = None
-    items: list[bytes] | None = None
-
-
 def read(document: Document, value: Any, dtype: DType, where: str) -> Value:
     """Read nested lists (or one scalar) as a tensor of ``dtype``; ``where`` names it.
 
     Raises InvalidRequest: ragged lists, an element of another type, a number out of range, or
-    more than ``json_document.MAX_RANK`` levels. An empty list ends the shape: ``[[], []]`` is
+    more than ``MAX_RANK`` levels. An empty list ends the shape: ``[[], []]`` is
     ``[2, 0]``.
     """
     if not is_array(value):
@@ -88,12 +80,12 @@ def _walk(value: Any, where: str) -> tuple[tuple[int, ...], list[Any], int]:
     shape: list[int] = []
     visited = 0
     while True:
-        if len(shape) == json_document.MAX_RANK:
+        if len(shape) == MAX_RANK:
             raise InvalidRequest(
                 "the value is nested too deeply",
                 code="too_deep",
                 where=where,
-                expected=f"at most {json_document.MAX_RANK} levels",
+                expected=f"at most {MAX_RANK} levels",
             )
         visited += len(level)
         length = _common_length(level, shape, where)

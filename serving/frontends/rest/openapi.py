@@ -64,7 +64,6 @@ def _responses(answer: str, error: str, error_type: str) -> dict[str, Any]:
         "413": "The body is too large",
         "415": "A content type or encoding that is not read here",
         "429": "A queue is full; Retry-After says when to come back",
-        "501": "Part of the protocol that is not offered",
         "503": "Not ready, or the worker was lost; Retry-After says when to come back",
         "504": "The deadline passed",
     }

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
-import shlex
 from typing import Any
 
 from serving.dataplane import DataPlane
 from serving.errors import ServingError
-from serving.frontends.rest.plan import plan_for
-from serving.request import Description
-from serving.tensor import BOOL, BYTES, Dim, TensorSpec, element_count
-
-_EXAMPLE_ELEMENTS = 64
-"""An example value larger than this is shortened: nobody pastes a whole image by hand."""
+from serving.frontends import example_call
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
@@ -39,7 +32,8 @@ def page(plane: DataPlane, base_url: str) -> str:
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
         f"<title>serving</title><style>{_STYLE}</style>",
         f"<h1>serving</h1><p>The server {ready}. ",
-        "<a href=docs>API</a> · <a href=openapi.json>openapi.json</a> · <a href=v2>/v2</a></p>",
+        "<a href=docs>API</a> · <a href=openapi.json>openapi.json</a> · "
+        "<a href=errors>errors</a> · <a href=v2>/v2</a></p>",
         _states(listed),
         *(_section(plane, name, base_url) for name in names),
     ]
@@ -65,6 +59,7 @@ def _section(plane: DataPlane, name: str, base_url: str) -> str:
         description = plane.describe(name, None)
     except ServingError:
         return ""
+    call = example_call.on_page(description, base_url)
     batch = description.batch
     batching = f"batches of up to {description.max_batch_size}" if batch.batched else "one by one"
     reason = f" ({_text(batch.reason)})" if batch.reason else ""
@@ -78,41 +73,8 @@ def _section(plane: DataPlane, name: str, base_url: str) -> str:
     )
     return (
         f"<h2>{_text(name)}</h2><p>{_text(description.platform)}, runs {batching}{reason}</p>"
-        f"<table>{rows}</table><pre><code>{_text(curl(description, base_url))}</code></pre>"
+        f"<table>{rows}</table><pre><code>{_text(call)}</code></pre>"
     )
-
-
-def curl(description: Description, base_url: str) -> str:
-    """Return a curl command that calls the servable with one example instance."""
-    instance, shortened = {}, False
-    for item in plan_for(description).inputs:
-        spec, dims = item.spec, item.row or ()
-        shortened |= element_count([_size(dim) for dim in dims]) > _EXAMPLE_ELEMENTS
-        instance[spec.name] = _example(spec, dims)
-    body = json.dumps({"servable": description.servable, "instances": [instance]})
-    note = "# the lists are cut short here: send as many elements as the signature says\n"
-    return (
-        f"{note if shortened else ''}curl {base_url.rstrip('/')}/predict "
-        f"-H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
-    )
-
-
-def _size(dim: Dim) -> int:
-    return dim if isinstance(dim, int) else 1
-
-
-def _example(spec: TensorSpec, dims: tuple[Dim, ...]) -> Any:
-    """Return nested lists of a neutral element, each list cut to what a page can hold."""
-    value: Any = 0.5 if spec.dtype.name.startswith(("FP", "BF")) else 0
-    if spec.dtype is BYTES:
-        value = "text"
-    elif spec.dtype is BOOL:
-        value = True
-    large = element_count([_size(dim) for dim in dims]) > _EXAMPLE_ELEMENTS
-    for dim in reversed(dims):
-        size = _size(dim)
-        value = [value] * (min(size, 2) if large else size)
-    return value
 
 
 def _text(value: object) -> str:

@@ -24,10 +24,12 @@ no UTF-8 come as ``{"b64": ...}``, sequence and map outputs as JSON values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving.errors import InvalidRequest, NotFound, UnsupportedMedia
+from serving.frontends import raw_tensor
+from serving.frontends.fit import adapt, check_dtype, check_names
+from serving.frontends.plan import Dims, InputPlan, Plan, plan_for
 from serving.frontends.rest import (
     json_answer,
     json_document,
@@ -35,12 +37,8 @@ from serving.frontends.rest import (
     names,
     predict_plain,
     predict_rows,
-    raw_tensor,
 )
-from serving.frontends.rest.fit import adapt, check_dtype, check_names
 from serving.frontends.rest.json_document import Document, is_array, is_object, wrong_type
-from serving.frontends.rest.json_tensor import Value
-from serving.frontends.rest.plan import Dims, InputPlan, Plan, plan_for
 from serving.frontends.rest.wire import (
     Describe,
     Headers,
@@ -49,6 +47,7 @@ from serving.frontends.rest.wire import (
     media_type,
     request_id,
 )
+from serving.frontends.value import Value
 from serving.request import Description, InferRequest, InferResponse
 from serving.tensor import BYTES, Tensor, TensorSpec, element_count
 
@@ -61,8 +60,7 @@ _MEDIA = ("", "application/json", "text/plain", "application/x-www-form-urlencod
 _ONE_ROW = "an instance is one row: leave the batch axis out, or send 'inputs' with whole tensors"
 
 
-@dataclass(frozen=True)
-class PredictCall:
+class PredictCall(NamedTuple):
     """A decoded call; ``groups`` is None for the ``inputs`` form."""
 
     description: Description
@@ -86,9 +84,9 @@ class PredictCall:
         if self.id:
             answer["id"] = self.id
         if self.groups is None:
-            specs = {spec.name: spec for spec in self.description.signature.outputs}
+            known = plan_for(self.description).outputs
             answer["outputs"] = {
-                t.name: predict_rows.whole(t, specs.get(t.name)) for t in responses[0].outputs
+                t.name: predict_rows.whole(t, known[t.name].spec) for t in responses[0].outputs
             }
         else:
             answer["instances"] = predict_rows.split(self.groups, responses, self.description)

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import orjson
 
-from serving.frontends.rest import names
-from serving.frontends.rest.plan import InputPlan, Plan, plan_for
+from serving.frontends.plan import InputPlan, Plan, plan_for
+from serving.frontends.rest import names, plain_numbers
 from serving.frontends.rest.wire import Describe, Headers
 from serving.request import Description
-from serving.tensor import FP32, FP64, INT32, INT64, Tensor
+from serving.tensor import Tensor
 
 LARGEST_BYTES = 16 * 1024
 _MEDIA = frozenset({None, b"application/json", b"application/x-www-form-urlencoded"})
-_KINDS = {FP32: "fi", FP64: "fi", INT32: "i", INT64: "i"}
-_NEVER = (b"true", b"false", b"null", b"\\")
-"""Words that numpy would take for numbers, and escapes, which hide how many strings there are."""
+_NEVER = (b"true", b"false", b"\\")
+"""Words that would pass for numbers, and escapes, which hide how many strings there are."""
 
 
 def decode(
@@ -64,8 +62,9 @@ def _inputs(instances: list[Any], plan: Plan) -> tuple[Tensor, ...] | None:
     if not description.batch.batched or len(instances) > description.max_batch_size:
         return None
     width = len(plan.inputs)
-    if any(type(row) is not dict or len(row) != width for row in instances):
-        return None
+    for row in instances:
+        if type(row) is not dict or len(row) != width:
+            return None
     tensors = []
     for item in plan.inputs:
         tensor = _stacked(instances, item)
@@ -76,29 +75,16 @@ def _inputs(instances: list[Any], plan: Plan) -> tuple[Tensor, ...] | None:
 
 
 def _stacked(instances: list[Any], item: InputPlan) -> Tensor | None:
-    spec = item.spec
-    kinds = _KINDS.get(spec.dtype)
-    if kinds is None or item.axis != 0 or item.row is None:
+    spec, name = item.spec, item.spec.name
+    if item.axis != 0 or item.row is None:
         return None
     try:
-        array = np.array([row[spec.name] for row in instances])
-    except (KeyError, ValueError, OverflowError):
+        rows = [row[name] for row in instances]
+    except KeyError:
         return None
-    if array.dtype.kind not in kinds or array.ndim != 1 + len(item.row):
+    flat = plain_numbers.flatten(rows, item.row)
+    if flat is None:
         return None
-    for size, wanted in zip(array.shape[1:], item.row, strict=True):
-        if isinstance(wanted, int) and 0 <= wanted != size:
-            return None
-    if array.dtype != spec.dtype.numpy:
-        if not array.size or not _fits(array, spec.dtype):
-            return None
-        array = array.astype(spec.dtype.numpy)
-    return Tensor(spec.name, spec.dtype, array.shape, array)
-
-
-def _fits(array: Any, dtype: Any) -> bool:
-    """Return whether every number is far from the dtype's limits, where rounding needs care."""
-    if array.dtype.kind == "i" and dtype is not INT32:
-        return bool(abs(array).max() <= 1 << 24)
-    most = 3.4e38 if dtype is FP32 else (1 << 31) - 1
-    return bool(array.max() <= most and array.min() >= -most)
+    shape, numbers = flat
+    array = plain_numbers.pack(numbers, spec.dtype)
+    return None if array is None else Tensor(name, spec.dtype, shape, array.reshape(shape))

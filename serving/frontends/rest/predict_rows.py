@@ -9,17 +9,16 @@ each instance is a request.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from serving.errors import InternalError, InvalidRequest
+from serving.frontends.plan import InputPlan, OutputPlan, Plan, plan_for
 from serving.frontends.rest import json_answer
-from serving.frontends.rest.json_tensor import Value
-from serving.frontends.rest.plan import InputPlan, Plan
+from serving.frontends.value import Value
 from serving.request import Description, InferResponse
-from serving.tensor import Signature, Tensor, TensorSpec
+from serving.tensor import Tensor, TensorSpec
 
 MAX_REQUESTS = 1024
 """Requests that one call may turn into; what cannot be batched is claimed one by one."""
@@ -27,8 +26,7 @@ MAX_REQUESTS = 1024
 Row = tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Instances that run as one request: their places in the call, and the request's inputs."""
 
     places: tuple[int, ...]
@@ -116,19 +114,33 @@ def split(
     groups: Sequence[Group], responses: Sequence[InferResponse], description: Description
 ) -> list[dict[str, Any]]:
     """Return one object per instance, ``{output: JSON value}``, in the order of the call."""
+    outputs = plan_for(description).outputs
+    if len(groups) == 1:  # nearly always: its places are all places, in order
+        return _rows_of(responses[0], len(groups[0].places), outputs)
     answers: list[dict[str, Any]] = [{} for _ in range(sum(len(g.places) for g in groups))]
     for item, response in zip(groups, responses, strict=True):
-        for tensor in response.outputs:
-            values = _instance_values(tensor, len(item.places), description)
-            for place, value in zip(item.places, values, strict=True):
-                answers[place][tensor.name] = value
+        rows = _rows_of(response, len(item.places), outputs)
+        for place, row in zip(item.places, rows, strict=True):
+            answers[place] = row
     return answers
 
 
-def _instance_values(tensor: Tensor, rows: int, description: Description) -> Sequence[Any]:
-    index, spec = _output(description.signature, tensor.name)
-    axes = description.batch.outputs
-    axis = axes[index] if description.batch.batched and index < len(axes) else None
+def _rows_of(
+    response: InferResponse, rows: int, outputs: dict[str, OutputPlan]
+) -> list[dict[str, Any]]:
+    names = [tensor.name for tensor in response.outputs]
+    columns = [_instance_values(tensor, rows, outputs) for tensor in response.outputs]
+    if len(names) == 1:
+        name = names[0]
+        return [{name: value} for value in columns[0]]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _instance_values(tensor: Tensor, rows: int, outputs: dict[str, OutputPlan]) -> Sequence[Any]:
+    plan = outputs.get(tensor.name)
+    if plan is None:
+        raise InternalError(f"output {tensor.name!r} is not in the signature")
+    spec, axis = plan.spec, plan.axis
     if axis is None:
         return [whole(tensor, spec)] * rows
     if axis >= len(tensor.shape) or tensor.shape[axis] != rows:
@@ -137,8 +149,10 @@ def _instance_values(tensor: Tensor, rows: int, description: Description) -> Seq
         array = json_answer.numbers(tensor)
         if axis:
             array = np.ascontiguousarray(np.moveaxis(array, axis, 0))
+        if array.ndim > 1 and array.size and array.dtype.kind != "O":
+            return list(array)  # what plain() would make of them
         return [json_answer.plain(row) for row in array]
-    write = json_answer.document if spec is not None and spec.json else json_answer.text
+    write = json_answer.document if spec.json else json_answer.text
     elements = [write(item) for item in tensor.items or ()]
     if axis:
         elements = list(np.moveaxis(_objects(elements, tensor.shape), axis, 0).reshape(-1))
@@ -147,16 +161,9 @@ def _instance_values(tensor: Tensor, rows: int, description: Description) -> Seq
     return [json_answer.nested(elements[i * size : (i + 1) * size], row_shape) for i in range(rows)]
 
 
-def _output(signature: Signature, name: str) -> tuple[int, TensorSpec | None]:
-    for index, spec in enumerate(signature.outputs):
-        if spec.name == name:
-            return index, spec
-    raise InternalError(f"output {name!r} is not in the signature")
-
-
-def whole(tensor: Tensor, spec: TensorSpec | None) -> Any:
+def whole(tensor: Tensor, spec: TensorSpec) -> Any:
     """Return a whole tensor as a JSON value, the batch axis included."""
     if tensor.array is not None:
         return json_answer.plain(json_answer.numbers(tensor))
-    write = json_answer.document if spec is not None and spec.json else json_answer.text
+    write = json_answer.document if spec.json else json_answer.text
     return json_answer.nested([write(item) for item in tensor.items or ()], tensor.shape)

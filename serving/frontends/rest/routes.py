@@ -17,15 +17,21 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from serving import __version__
+from serving import __version__, error_guide
 from serving.dataplane import DataPlane
-from serving.errors import InternalError, NotFound, ServingError, Unavailable
-from serving.frontends.rest import names, openapi, status, v2_metadata
+from serving.errors import InternalError, NotFound, ServingError, Unavailable, did_you_mean
+from serving.frontends import v2_metadata
+from serving.frontends.rest import names, openapi, status
+from serving.frontends.rest.error_page import error_page
 from serving.frontends.rest.page import page
 from serving.frontends.rest.v2_codec import version_number
 from serving.request import Description
 
 _log = logging.getLogger("serving.rest")
+_ROUTES = (
+    "/predict", "/docs", "/openapi.json", error_guide.PAGE,
+    "/v2", "/v2/health/live", "/v2/health/ready",
+)  # fmt: skip
 
 
 def build_routes(plane: DataPlane) -> FastAPI:
@@ -37,6 +43,10 @@ def build_routes(plane: DataPlane) -> FastAPI:
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> HTMLResponse:
         return HTMLResponse(page(plane, str(request.base_url)))
+
+    @app.get(error_guide.PAGE, include_in_schema=False)
+    async def errors() -> HTMLResponse:
+        return HTMLResponse(error_page())
 
     app.add_exception_handler(ServingError, _on_serving_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -89,6 +99,12 @@ def _add_metadata(app: FastAPI, plane: DataPlane) -> None:
     async def metadata(name: str) -> JSONResponse:
         return JSONResponse(v2_metadata.model_metadata(_describe(plane, name, None)))
 
+    async def version_config(name: str, version: str) -> JSONResponse:
+        return JSONResponse(v2_metadata.model_config(_describe(plane, name, version)))
+
+    async def config(name: str) -> JSONResponse:
+        return JSONResponse(v2_metadata.model_config(_describe(plane, name, None)))
+
     _get(app, "/v2", "Name, version and extensions of the server", server)
     _get(app, "/v2/models/{name}", "Inputs and outputs of a servable", metadata)
     _get(
@@ -96,6 +112,13 @@ def _add_metadata(app: FastAPI, plane: DataPlane) -> None:
         "/v2/models/{name}/versions/{version}",
         "Inputs and outputs of a version of a servable",
         version_metadata,
+    )
+    _get(app, "/v2/models/{name}/config", "Settings that a servable runs with", config)
+    _get(
+        app,
+        "/v2/models/{name}/versions/{version}/config",
+        "Settings that a version of a servable runs with",
+        version_config,
     )
 
 
@@ -143,7 +166,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         return response
     if error.status_code == 404:
         missing = NotFound(
-            "there is no such route", code="unknown_route", where="path", fix="see / or /docs"
+            "there is no such route",
+            code="unknown_route",
+            where="path",
+            fix=did_you_mean(request.url.path[:80], _ROUTES) or "see / or /docs",
         )
         return _error_response(request, missing)
     return _error_response(request, Unavailable(str(error.detail)))

@@ -13,6 +13,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from typing import cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -21,10 +22,8 @@ from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.errors import ConfigError
 from serving.frontends.rest.app import RestApp
-from serving.frontends.rest.guard import GuardedProtocol
-
-KEEP_ALIVE_S = 75
-"""Longer than the 60 s after which common load balancers drop an idle connection themselves."""
+from serving.frontends.rest.connection import Connection
+from serving.frontends.rest.lane import Lane
 
 _BACKLOG = 2048
 _TICK_S = 1.0
@@ -35,16 +34,18 @@ _POOL_THREADS = 2
 class RestFrontEnd:
     """Owns the listening socket, its connections, and the threads for large messages.
 
-    Called by the master, on the thread of its event loop.
+    Called by the master, on the thread of its event loop. ``lane`` False sends every call the
+    ordinary way.
     """
 
-    def __init__(self, plane: DataPlane, settings: ServerSettings) -> None:
+    def __init__(self, plane: DataPlane, settings: ServerSettings, *, lane: bool = True) -> None:
         self._settings = settings
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="rest-codec")
         self.app = RestApp(plane, settings, self._pool)
+        self._lane = Lane(plane, self._pool, self.app.budget.limit_bytes) if lane else None
         self._config = uvicorn.Config(
             self.app,
-            http=GuardedProtocol,
+            http=Connection,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -53,7 +54,6 @@ class RestFrontEnd:
             server_header=False,
             date_header=True,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
         )
         self._state = ServerState()
         self._server: asyncio.Server | None = None
@@ -82,8 +82,11 @@ class RestFrontEnd:
             raise
         self._ticker = loop.create_task(self._tick_for_ever())
 
-    def _connection(self) -> GuardedProtocol:
-        return GuardedProtocol(config=self._config, server_state=self._state, app_state={})
+    def _connection(self) -> Connection:
+        return Connection(self._config, self._state, self._lane)
+
+    def _connections(self) -> list[Connection]:
+        return cast(list[Connection], list(self._state.connections))
 
     async def _tick_for_ever(self) -> None:
         while True:
@@ -93,10 +96,12 @@ class RestFrontEnd:
     def _tick(self) -> None:
         """Renew the Date header; close connections whose clients have gone silent."""
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        if self._lane is not None:
+            self._lane.set_date(self._state.default_headers)
         now = time.monotonic()
-        for connection in list(self._state.connections):
-            if isinstance(connection, GuardedProtocol) and connection.overdue(now):
-                connection.transport.close()
+        for connection in self._connections():
+            if connection.overdue(now):
+                connection.cut()
 
     async def drain(self, deadline_s: float) -> None:
         """Stop accepting and let accepted requests finish, for at most ``deadline_s`` seconds.
@@ -106,7 +111,7 @@ class RestFrontEnd:
         """
         if self._server is not None:
             self._server.close()
-        for connection in list(self._state.connections):
+        for connection in self._connections():
             connection.shutdown()
         end = time.monotonic() + deadline_s
         while (self._state.connections or self._state.tasks) and time.monotonic() < end:
@@ -120,8 +125,8 @@ class RestFrontEnd:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
-        for connection in list(self._state.connections):
-            connection.transport.abort()
+        for connection in self._connections():
+            connection.cut()
         tasks = list(self._state.tasks)
         for task in tasks:
             task.cancel()

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from serving import error_guide
 from serving.errors import ServingError, Status
 
 HTTP_STATUS: dict[Status, int] = {
@@ -25,7 +26,7 @@ HTTP_STATUS: dict[Status, int] = {
     Status.UNAVAILABLE: 503,
     Status.DEADLINE_EXCEEDED: 504,
     Status.CANCELLED: 499,
-    Status.UNIMPLEMENTED: 501,
+    Status.UNIMPLEMENTED: 400,  # the request asks for it: nothing of the server has failed
     Status.INTERNAL: 500,
 }
 _RETRY = (Status.RESOURCE_EXHAUSTED, Status.UNAVAILABLE)
@@ -58,12 +59,12 @@ def title(status: int) -> str:
 def problem(error: ServingError, request_id: str) -> tuple[bytes, bytes]:
     """Return an error as a problem document: the body and its content type.
 
-    Members: type, title, status, detail, code, request_id; where, expected, given and fix when
-    they say something.
+    Members: type (a reference to the page on the code), title, status, detail, code, request_id;
+    where, expected, given and fix when they say something.
     """
     status = http_status(error)
     document: dict[str, Any] = {
-        "type": "about:blank",
+        "type": error_guide.type_of(error.code),
         "title": title(status),
         "status": status,
         "detail": error.message,

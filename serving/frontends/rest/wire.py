@@ -1,14 +1,13 @@
 """What every codec of this side shares: headers, replies, and the shape of a decoded call.
 
 A codec turns bytes and headers into a ``Call`` and a call's responses into a ``Reply``; nothing
-here or in a codec knows of ASGI, so a lane at protocol level can use the same codecs.
+here or in a codec knows of ASGI, so that the lane at protocol level uses the same codecs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from serving.errors import InvalidRequest, UnsupportedMedia
 from serving.request import Description, InferRequest, InferResponse
@@ -22,13 +21,13 @@ Describe = Callable[[str | None, int | None], Description]
 _MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A complete answer: status 200, its media type, further headers, and the body."""
+class Reply(NamedTuple):
+    """A complete answer: the body, its media type, further headers, and the HTTP status."""
 
     body: bytes
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    status: int = 200
 
 
 class Call(Protocol):
@@ -94,3 +93,9 @@ def request_id(headers: Headers) -> str:
         return ""
     text = value.decode("latin-1")
     return text if text.isascii() and text.isprintable() else ""
+
+
+def echo(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the response header that repeats the client's request id, if it gave one."""
+    id = request_id(headers)
+    return ((b"x-request-id", id.encode()),) if id else ()

@@ -11,7 +11,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from serving.errors import Unavailable
 from serving.frontends.grpc.reflection import V1, V1ALPHA
+from serving.request import Description
 from serving.tensor import FP32
 from tests.doubles.plane import StubPlane
 
@@ -43,6 +45,24 @@ async def test_check_follows_the_plane() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await stub.Check(asked("unknown"))
     assert failed.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+class FailedPlane(StubPlane):
+    """Knows one servable more, which failed to load."""
+
+    def describe(self, servable: str | None, version: int | None = None) -> Description:
+        if servable == "failed":
+            raise Unavailable("servable 'failed' version 1 is FAILED", code="not_ready")
+        return super().describe(servable, version)
+
+
+async def test_a_servable_that_failed_is_not_serving() -> None:
+    async with front_end(FailedPlane(echo("m", FP32))) as front, channel(front.port) as opened:
+        stub = health_pb2_grpc.HealthStub(opened)
+        assert (await stub.Check(asked("failed"))).status == Status.NOT_SERVING
+        watch = stub.Watch(asked("failed"))
+        assert await next_status(watch) == Status.NOT_SERVING
+        watch.cancel()
 
 
 async def test_watch_sends_each_change_once() -> None:

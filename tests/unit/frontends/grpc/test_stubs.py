@@ -9,11 +9,15 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.v1 import tensors
+from serving.v1.stubs import serving_v1_pb2 as v1
 
 ROOT = Path(__file__).resolve().parents[4]
 GENERATE = ROOT / "protos" / "generate.py"
-STUB = Path(str(pb.__file__))
+STUBS = [Path(str(pb.__file__)), Path(str(v1.__file__))]
 
 
 def generate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,11 +53,12 @@ def test_check_fails_when_a_stub_is_missing(tmp_path: Path) -> None:
     assert "missing" in done.stderr
 
 
-def test_stubs_run_on_the_oldest_protobuf_that_is_admitted() -> None:
+@pytest.mark.parametrize("stub", STUBS, ids=lambda stub: stub.stem)
+def test_stubs_run_on_the_oldest_protobuf_that_is_admitted(stub: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (bound,) = (d for d in project["dependencies"] if d.startswith("protobuf"))
     found = re.search(r">=([\d.]+)", bound)
-    written = re.search(r"Protobuf Python Version: ([\d.]+)", STUB.read_text())
+    written = re.search(r"Protobuf Python Version: ([\d.]+)", stub.read_text())
     assert found is not None
     assert written is not None
     oldest = [int(part) for part in found.group(1).split(".")]
@@ -93,3 +98,19 @@ def test_field_numbers_are_those_of_the_protocol() -> None:
             "uint64_param": 5,
         },
     }  # fmt: skip
+
+
+def test_numbers_of_the_tensors_are_those_that_are_written_by_hand() -> None:
+    assert v1.PredictRequest.DESCRIPTOR.fields_by_name["inputs"].number == tensors.REQUEST_INPUTS
+    assert (
+        v1.PredictResponse.DESCRIPTOR.fields_by_name["outputs"].number == tensors.RESPONSE_OUTPUTS
+    )
+
+
+def test_stubs_of_the_own_protocol_do_not_import_those_of_v2() -> None:
+    # A process that has tritonclient's V2 messages cannot load ours beside them.
+    program = "import serving.client, sys; print(*sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not [name for name in told.stdout.split() if "inference_v2" in name]

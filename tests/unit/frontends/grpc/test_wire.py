@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving import protobuf
 from serving.errors import InvalidRequest
 from serving.frontends.grpc import wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
@@ -107,4 +108,4 @@ def test_join_counts_the_bytes_of_a_view_not_its_elements() -> None:
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 16383, 16384, 2**31 - 1, 2**63])
 def test_as_varint_is_the_length_protobuf_would_write(value: int) -> None:
     message = pb.InferParameter(uint64_param=value)
-    assert message.SerializeToString() == b"\x28" + wire.as_varint(value)
+    assert message.SerializeToString() == b"\x28" + protobuf.as_varint(value)

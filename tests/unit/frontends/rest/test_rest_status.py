@@ -35,7 +35,7 @@ from serving.frontends.rest import status
         (Overloaded("x"), 429),
         (Cancelled("x"), 499),
         (InternalError("x"), 500),
-        (Unimplemented("x"), 501),
+        (Unimplemented("x"), 400),
         (Unavailable("x"), 503),
         (DeadlineExceeded("x"), 504),
     ],
@@ -56,7 +56,7 @@ def test_a_problem_names_only_what_is_known() -> None:
     body, content_type = status.problem(error, "r")
     assert content_type == b"application/problem+json"
     assert orjson.loads(body) == {
-        "type": "about:blank",
+        "type": "/errors#invalid_request",
         "title": "Bad Request",
         "status": 400,
         "detail": "wrong",

@@ -20,8 +20,9 @@ from serving.errors import (
     Unimplemented,
     UnsupportedMedia,
 )
-from serving.frontends.rest import v2_codec, v2_metadata, v2_parameters
-from serving.frontends.rest.v2_codec import HEADER_LENGTH, V2Call
+from serving.frontends import v2_metadata, v2_parameters
+from serving.frontends.rest import v2_codec
+from serving.frontends.rest.v2_call import HEADER_LENGTH, V2Call
 from serving.frontends.rest.wire import Headers, Reply
 from serving.request import Description
 from serving.tensor import BF16, BOOL, BYTES, DTYPES, FP16, FP32, INT64, DType, Tensor

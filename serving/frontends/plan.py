@@ -1,11 +1,11 @@
-"""What decoding needs to know of a description, worked out once instead of per request."""
+"""What codecs need to know of a description, worked out once instead of per request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from serving.request import Description
-from serving.tensor import Dim, TensorSpec
+from serving.tensor import BatchAxes, Dim, TensorSpec
 
 Dims = tuple[Dim, ...] | None
 """Declared sizes; a string is a size that varies; None is an unknown rank."""
@@ -28,13 +28,22 @@ class InputPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """One output: its spec, and its batch axis (None: shared by all rows, or not batched)."""
+
+    spec: TensorSpec
+    axis: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """All inputs of a description in signature order, and by name."""
+    """All inputs of a description in signature order, and by name; all outputs by name."""
 
     description: Description
     inputs: tuple[InputPlan, ...]
     by_name: dict[str, InputPlan]
     shares: bool
+    outputs: dict[str, OutputPlan]
 
 
 _plans: dict[int, Plan] = {}
@@ -51,14 +60,21 @@ def plan_for(description: Description) -> Plan:
 
 
 def _make(description: Description) -> Plan:
-    batch = description.batch
-    axes = batch.inputs if batch.batched else ()
+    batch, signature = description.batch, description.signature
     inputs = tuple(
-        _input(spec, axes[i] if i < len(axes) else None)
-        for i, spec in enumerate(description.signature.inputs)
+        _input(spec, _axis(batch, batch.inputs, i)) for i, spec in enumerate(signature.inputs)
     )
+    outputs = {
+        spec.name: OutputPlan(spec, _axis(batch, batch.outputs, i))
+        for i, spec in enumerate(signature.outputs)
+    }
     by_name = {item.spec.name: item for item in inputs}
-    return Plan(description, inputs, by_name, any(item.axis is None for item in inputs))
+    shares = any(item.axis is None for item in inputs)
+    return Plan(description, inputs, by_name, shares, outputs)
+
+
+def _axis(batch: BatchAxes, axes: tuple[int | None, ...], index: int) -> int | None:
+    return axes[index] if batch.batched and index < len(axes) else None
 
 
 def _input(spec: TensorSpec, axis: int | None) -> InputPlan:

@@ -10,7 +10,7 @@ from serving.request import Description
 from serving.tensor import TensorSpec
 
 NAME = "serving"
-EXTENSIONS = ("binary_tensor_data", "parameters", "schedule_policy")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "schedule_policy")
 
 
 def server_metadata() -> dict[str, Any]:
@@ -23,9 +23,11 @@ def model_metadata(description: Description) -> dict[str, Any]:
 
     Sizes that vary are -1, the batch axis among them; a tensor of unknown rank is ``[-1]``.
     Over the specification, ``properties`` says (as strings) whether requests are batched, what
-    proved it or why not, and how many rows fit one batch.
+    proved it or why not, and how many rows fit one batch; ``example``, where the servable's
+    folder has one, is a body of ``POST /predict`` and what its answer must hold.
     """
     signature, batch = description.signature, description.batch
+    example = description.details.get("example")
     return {
         "name": description.servable,
         "versions": [str(v) for v in description.versions or (description.version,)],
@@ -38,7 +40,14 @@ def model_metadata(description: Description) -> dict[str, Any]:
             "batch_reason": batch.reason,
             "max_batch_size": str(description.max_batch_size),
         },
+        **({} if example is None else {"example": example}),
     }
+
+
+def model_config(description: Description) -> dict[str, Any]:
+    """Return the answer to ``GET /v2/models/{name}/config``: Triton's model configuration."""
+    config: dict[str, Any] = description.details["config"]
+    return config
 
 
 def _tensors(specs: Iterable[TensorSpec], axes: tuple[int | None, ...]) -> list[dict[str, Any]]:

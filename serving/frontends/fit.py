@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from serving.errors import InvalidRequest, did_you_mean, listing
-from serving.frontends.rest.json_tensor import Value
-from serving.frontends.rest.plan import Dims
+from serving.frontends.plan import Dims
+from serving.frontends.value import Value
 from serving.tensor import TensorSpec, shape_text
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from serving.errors import InvalidRequest
 from serving.frontends import bytes_tensor
-from serving.frontends.rest.json_tensor import Value
+from serving.frontends.value import Value
 from serving.tensor import BOOL, DType, Tensor, element_count, shape_text
 
 

@@ -1,0 +1,152 @@
+"""What the calls of every gRPC service have in common: running, draining, ending in an error.
+
+Runs on the event loop of the front ends; work that goes element by element is done on a few
+threads, so that one client's long list of strings does not stop everybody's calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
+
+import grpc
+
+from serving.dataplane import DataPlane
+from serving.errors import Cancelled, InternalError, ServingError, Unavailable
+from serving.frontends.grpc.status import Outcome
+from serving.request import InferRequest, InferResponse
+
+REQUEST_ID = "x-request-id"
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Context = Any
+"""``grpc.aio.ServicerContext``; grpc has no types to check against."""
+Call = Callable[[bytes, Context], Awaitable[bytes]]
+"""A unary call: takes and gives serialised messages, raises ServingError."""
+
+_log = logging.getLogger("serving.frontends.grpc")
+
+
+class Inference:
+    """Runs requests on the data plane and knows when the last has ended.
+
+    One for all services of a ``GrpcFrontEnd``, which owns it.
+    """
+
+    def __init__(self, plane: DataPlane, threads: Executor) -> None:
+        self._plane = plane
+        self._threads = threads
+        self._running = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+
+    def begin(self) -> None:
+        """Hold off the end of a drain until ``end``; raises Unavailable when one has begun."""
+        if self._draining:
+            raise Unavailable("the server is shutting down", code="draining", retry_after_s=5.0)
+        self._running += 1
+
+    def end(self) -> None:
+        """Take back one ``begin``."""
+        self._running -= 1
+        if self._draining and not self._running:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Refuse new inference from here on; return when what was running has ended."""
+        self._draining = True
+        if not self._running:
+            self._idle.set()
+        await self._idle.wait()
+
+    async def answer(self, request: InferRequest) -> InferResponse:
+        """Run a request; the caller releases the response."""
+        claim = self._plane.claim(request)
+        try:
+            self._plane.commit(claim)
+            return await claim.answer
+        except asyncio.CancelledError:
+            # Either this call was cancelled (the client left, its deadline passed) or the plane
+            # cancelled the answer. The answer may have come in between: nobody reads it now.
+            self._plane.abandon(claim)
+            _give_back(claim.answer)
+            raise
+
+    async def encode(
+        self, response: InferResponse, encode: Callable[[InferResponse], bytes], heavy_bytes: int
+    ) -> bytes:
+        """Encode a response and release it; on a thread when it holds more bytes of strings."""
+        if not _packs_many_strings(response, heavy_bytes):
+            try:
+                return encode(response)
+            finally:
+                response.release()
+        encoding = self.on_thread(encode, response)
+        # A cancelled call does not stop the thread, so the rows are given back when the thread
+        # is through with them and not when the call ends.
+        encoding.add_done_callback(lambda _: response.release())
+        return await asyncio.shield(encoding)
+
+    def on_thread(self, work: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Run work on one of the front end's threads."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+
+def service(
+    name: str, calls: Mapping[str, Call], outcome: Callable[[ServingError], Outcome]
+) -> grpc.GenericRpcHandler:
+    """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes for unary calls.
+
+    Whatever a call raises ends it with the status that ``outcome`` says.
+    """
+    handlers = {
+        method: grpc.unary_unary_rpc_method_handler(_guarded(call, outcome))
+        for method, call in calls.items()
+    }
+    return grpc.method_handlers_generic_handler(name, handlers)
+
+
+def request_id(context: Context) -> str:
+    """Return the id that the call's metadata names, or nothing."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID:
+            return str(value)
+    return ""
+
+
+def _guarded(call: Call, outcome: Callable[[ServingError], Outcome]) -> Call:
+    async def guarded(data: bytes, context: Context) -> bytes:
+        try:
+            return await call(data, context)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            error: ServingError = Cancelled("the request was withdrawn by the server")
+        except ServingError as known:
+            error = known
+        except Exception:
+            _log.exception("a gRPC call failed")
+            error = InternalError("the server failed on this request; its log says more")
+        end = outcome(error)
+        await context.abort(end.code, end.details, end.trailers)
+        raise AssertionError("context.abort returned")
+
+    return guarded
+
+
+def _give_back(answer: asyncio.Future[InferResponse]) -> None:
+    if answer.done() and not answer.cancelled() and answer.exception() is None:
+        answer.result().release()
+
+
+def _packs_many_strings(response: InferResponse, heavy_bytes: int) -> bool:
+    for tensor in response.outputs:
+        items = tensor.items
+        if items is not None and 4 * len(items) + tensor.nbytes > heavy_bytes:
+            return True
+    return False

@@ -1,0 +1,90 @@
+"""Requests whose message, without the tensors' bytes, was seen before.
+
+Clients repeat it byte for byte: model, names, datatypes and shapes. What was found out about it
+once holds as long as the model's description is the same object, so that only bytes and shapes
+are left to compare.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from serving.frontends import raw_tensor
+from serving.frontends.grpc import wire
+from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.request import Description, InferRequest
+from serving.tensor import DType, Tensor
+
+_MOST = 1024
+_LONGEST_BYTES = 4096
+
+
+class Known(NamedTuple):
+    """What a head says: all of a request but values, id and deadline."""
+
+    name: str
+    version: int | None
+    description: Description
+    inputs: tuple[tuple[str, DType, tuple[int, ...]], ...]
+    outputs: tuple[str, ...] | None
+
+    def request(
+        self, raw: tuple[memoryview, ...], deadline: float | None, id: str
+    ) -> InferRequest | None:
+        """Return the request with these values, None when they do not go with the head.
+
+        Raises InvalidRequest when a value has not the bytes that its shape takes.
+        """
+        if len(raw) != len(self.inputs):
+            return None
+        tensors = []
+        for (name, dtype, shape), data in zip(self.inputs, raw, strict=True):
+            value = raw_tensor.read(data, dtype, shape, name, f"inputs.{name}")
+            tensors.append(Tensor(name, dtype, shape, value.array, value.items))
+        return InferRequest(
+            self.description.servable,
+            tuple(tensors),
+            version=self.version,
+            outputs=self.outputs,
+            id=id,
+            deadline=deadline,
+        )
+
+
+class KnownHeads:
+    """The heads that one server remembers; any thread may ask (each call is one dict operation)."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Known] = {}
+
+    def find(self, parcel: wire.Parcel) -> Known | None:
+        """Return what is known of a message's head, if anything."""
+        return self._known.get(parcel.head)
+
+    def learn(
+        self,
+        parcel: wire.Parcel,
+        message: pb.ModelInferRequest,
+        description: Description,
+        request: InferRequest,
+    ) -> None:
+        """Remember the head of a message that ``request`` was decoded from.
+
+        Ids and parameters differ from call to call, and typed contents are values.
+        """
+        if message.id or message.parameters or len(parcel.head) > _LONGEST_BYTES:
+            return
+        if not parcel.raw or len(parcel.raw) != len(request.inputs):
+            return
+        # The raw values stand in the message's order, the request's in the signature's.
+        by_name = {tensor.name: tensor for tensor in request.inputs}
+        inputs = tuple([by_name[given.name] for given in message.inputs])
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[parcel.head] = Known(
+            message.model_name,
+            request.version,
+            description,
+            tuple([(t.name, t.dtype, t.shape) for t in inputs]),
+            request.outputs,
+        )

@@ -1,0 +1,175 @@
+"""One HTTP connection: each request goes by the lane or the ordinary way, answered in order.
+
+uvicorn's protocol (as of 0.54, over httptools) keeps one *cycle* for the request it reads, and a
+pipeline of cycles whose turn has not come. A lane call takes a cycle's place in both, so that
+order, keep-alive, shutdown and flow control are the same for either way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from serving.frontends.rest.guard import GuardedProtocol
+from serving.frontends.rest.lane import Head, Lane, LaneCall
+from serving.frontends.rest.wire import Reply
+
+
+class Connection(GuardedProtocol):
+    """Made by the server for each connection; ``lane`` None sends everything the ordinary way."""
+
+    # Where uvicorn has cycles there may be lane calls.
+    cycle: Any
+    pipeline: deque[tuple[Any, Any]]
+
+    def __init__(self, config: uvicorn.Config, state: ServerState, lane: Lane | None) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self._lane = lane
+        self._running: LaneCall | RequestResponseCycle | None = None
+        self._held: tuple[LaneCall, Reply] | None = None
+        self._between = True  # the parser stands between two requests
+        self._begun = 0  # requests of which the latest read has the beginning
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take a known head past the parser, or feed the parser: it calls the ``on_`` methods."""
+        lane = self._lane
+        fresh = self._between and (self.cycle is None or self.cycle.response_complete)
+        if lane is None or not fresh:
+            super().data_received(data)
+            return
+        found = lane.known(data)
+        if found is not None:
+            self._take_known(lane, *found)
+            return
+        self._begun = 0
+        super().data_received(data)
+        call = self.cycle
+        if self._between and self._begun == 1 and isinstance(call, LaneCall):
+            lane.learn(data, call.head)
+
+    def _take_known(self, lane: Lane, head: Head, body: bytes) -> None:
+        self.heard()
+        self._in_head = False
+        call = LaneCall(lane, head, self._reply)
+        self.cycle = self._running = call
+        call.feed(body)
+        call.more_body = False
+        call.run()
+
+    def on_message_begin(self) -> None:
+        """Begin to collect a head; what ASGI needs is built when it is known to be needed."""
+        self.head_begins()
+        self._between = False
+        self._begun += 1
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        """Decide which way the request goes; behind the last answer of a connection, neither."""
+        if self.transport.is_closing():
+            return
+        lane = self._lane
+        head = None if lane is None else self._plain_head(lane)
+        if lane is None or head is None:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            HttpToolsProtocol.on_message_begin(self)
+            self.url, self.expect_100_continue = url, expects
+            self.headers.extend(headers)  # the scope has this very list
+            super().on_headers_complete()
+            return
+        self._in_head = False
+        call = LaneCall(lane, head, self._reply)
+        earlier, self.cycle = self.cycle, call
+        if earlier is None or earlier.response_complete:
+            self._running = call
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((call, self.app))
+
+    def _plain_head(self, lane: Lane) -> Head | None:
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.should_upgrade():
+            return None
+        keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        return lane.head(self.url, self.headers, keep_alive)
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of the body on."""
+        call = self.cycle
+        if isinstance(call, LaneCall):
+            self.heard()
+            call.feed(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Run a lane call whose turn it is; an ordinary one runs already."""
+        self._between = True
+        call = self.cycle
+        if not isinstance(call, LaneCall):
+            super().on_message_complete()
+            return
+        call.more_body = False
+        if self._running is call:
+            call.run()
+
+    # -- answering -----------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Start the request whose turn it is; uvicorn calls this for pipelined ones too."""
+        self._running = cycle
+        if not isinstance(cycle, LaneCall):
+            super()._start_asgi_task(cycle, app)
+        elif not cycle.more_body:
+            # Not at once: a pipeline of calls that fail would nest as deep as it is long.
+            self.loop.call_soon(cycle.run)
+
+    def _reply(self, call: LaneCall, reply: Reply) -> None:
+        """Write a reply, or hold it until the client reads; no later request runs meanwhile."""
+        if self.flow.write_paused:
+            self._held = call, reply
+        else:
+            self._write(call, reply)
+
+    def _write(self, call: LaneCall, reply: Reply) -> None:
+        call.response_complete = True
+        if self._lane is None or self.transport.is_closing():
+            return
+        self.transport.write(self._lane.response(reply, call.head.headers, call.keep_alive))
+        if not call.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def resume_writing(self) -> None:
+        """The client reads again: write what was held."""
+        super().resume_writing()
+        held, self._held = self._held, None
+        if held is not None:
+            self._write(*held)
+
+    def cut(self) -> None:
+        """End at once, whatever is under way."""
+        self._give_up()
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up what is under way."""
+        self._give_up()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        """Tell the request that runs, where uvicorn would tell the latest."""
+        running, self._running, self._held = self._running, None, None
+        self.cycle = None
+        if isinstance(running, LaneCall):
+            running.abandon()
+        elif running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()

@@ -1,0 +1,71 @@
+"""Which wire format a path of an inference route speaks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from serving.errors import ServingError
+from serving.frontends.rest import names, predict_codec, status, v2_codec
+from serving.frontends.rest.wire import Call, Describe, Headers
+
+PREDICT = b"/predict"
+
+
+class WireFormat(Protocol):
+    """One route's codec, bound to what its URL says."""
+
+    def decode(self, body: bytes, headers: Headers, describe: Describe, now: float) -> Call:
+        """Decode a body; raises a ``ServingError``. May run on another thread."""
+        ...
+
+    def decodes_fast(self, size: int, headers: Headers, describe: Describe, /) -> bool:
+        """Return whether even a large body is decoded without work per element."""
+        ...
+
+    def error(self, error: ServingError, request_id: str) -> tuple[bytes, bytes]:
+        """Return an error's body and content type."""
+        ...
+
+
+def find(raw_path: bytes) -> WireFormat | None:
+    """Return the format of an inference route, None for any other path.
+
+    ``raw_path`` is as the client wrote it, without a query. Raises NotFound for a name in it
+    that cannot be one.
+    """
+    if raw_path == PREDICT:
+        return _PREDICT
+    if not raw_path.endswith(b"/infer"):
+        return None
+    found = names.infer_route(raw_path)
+    return None if found is None else _V2(*found)
+
+
+class _Predict:
+    """``POST /predict``."""
+
+    decode = staticmethod(predict_codec.decode)
+    error = staticmethod(status.problem)
+
+    def decodes_fast(self, _size: int, _headers: Headers, _describe: Describe, /) -> bool:
+        return False
+
+
+_PREDICT = _Predict()
+
+
+class _V2:
+    """``POST /v2/models/{model}[/versions/{version}]/infer``."""
+
+    __slots__ = ("_model", "_version")
+    error = staticmethod(status.v2_error)
+
+    def __init__(self, model: str, version: str | None) -> None:
+        self._model = model
+        self._version = version
+
+    def decode(self, body: bytes, headers: Headers, describe: Describe, now: float) -> Call:
+        return v2_codec.decode(self._model, self._version, body, headers, describe, now)
+
+    def decodes_fast(self, size: int, headers: Headers, describe: Describe, /) -> bool:
+        return v2_codec.decodes_fast(self._model, self._version, size, headers, describe)

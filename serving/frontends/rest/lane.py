@@ -1,0 +1,189 @@
+"""The short way of a small inference call: from the parsed head to one write, without ASGI.
+
+A call comes here when its head says that it is plain: a POST to an inference route with a short
+body of known length, not encoded, no ``Expect``, no upgrade. It is decoded, run and encoded by
+the same codecs and the same exchange as on the ordinary way; what is saved is the ASGI scope, the
+task, and the messages between them. Whatever is not plain goes the ordinary way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from serving.dataplane import DataPlane
+from serving.errors import NotFound
+from serving.frontends.rest.exchange import Exchange, Outcome
+from serving.frontends.rest.inference_route import WireFormat, find
+from serving.frontends.rest.refusal import refusal
+from serving.frontends.rest.wire import Headers, Reply, echo
+
+MAX_BODY_BYTES = 64 * 1024
+"""A connection that is slow to send holds this much at most, as much as its head may be."""
+
+_MOST_HEADS = 1024
+_MOST_ROUTES = 1024
+_LONGEST_HEAD = 2048
+_NOT_PLAIN = frozenset((b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"))
+
+
+class Head(NamedTuple):
+    """The head of a call that the lane takes."""
+
+    form: WireFormat
+    headers: Headers
+    length: int
+    keep_alive: bool
+
+
+class Lane:
+    """What the lane calls of all connections share. Event loop only."""
+
+    def __init__(self, plane: DataPlane, pool: Executor, max_body_bytes: int) -> None:
+        self.plane = plane
+        self.pool = pool
+        self._limit = min(max_body_bytes, MAX_BODY_BYTES)
+        self._routes: dict[bytes, WireFormat] = {}
+        self._known: dict[bytes, Head] = {}
+        self._date: Sequence[tuple[bytes, bytes]] = ()
+        self._starts: dict[tuple[int, bytes], bytes] = {}
+
+    def set_date(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """Set the header fields that begin every response; called each second."""
+        self._date = fields
+        self._starts.clear()
+
+    def head(self, url: bytes, fields: list[tuple[bytes, bytes]], keep_alive: bool) -> Head | None:
+        """Return the head of a POST when it is plain, else None."""
+        form = self._form(url)
+        if form is None:
+            return None
+        headers = dict(fields)
+        length = headers.get(b"content-length", b"")
+        if not length.isdigit() or len(length) > 9 or int(length) > self._limit:
+            return None
+        if not _NOT_PLAIN.isdisjoint(headers):
+            return None
+        return Head(form, headers, int(length), keep_alive)
+
+    def known(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Return head and body of data that is one whole request with a head seen before.
+
+        Clients repeat their heads byte for byte; looking one up costs less than parsing it.
+        """
+        end = data.find(b"\r\n\r\n", 0, _LONGEST_HEAD)
+        head = self._known.get(data[:end]) if end > 0 else None
+        if head is None or len(data) != end + 4 + head.length:
+            return None
+        return head, data[end + 4 :]
+
+    def learn(self, data: bytes, head: Head) -> None:
+        """Remember the head of data that the parser has found to be one whole request."""
+        end = data.find(b"\r\n\r\n", 0, _LONGEST_HEAD)
+        text = data[:end]
+        # With a bare line feed in it, a head might end earlier for the parser than it does here.
+        if end > 0 and len(data) == end + 4 + head.length and _only_crlf(text):
+            if len(self._known) >= _MOST_HEADS:
+                self._known.clear()
+            self._known[text] = head
+
+    def response(self, reply: Reply, headers: Headers, keep_alive: bool) -> bytes:
+        """Return the bytes of a response."""
+        key = reply.status, reply.content_type
+        start = self._starts.get(key)
+        if start is None:
+            start = self._starts[key] = self._start(*key)
+        body = reply.body
+        if keep_alive and not reply.headers and b"x-request-id" not in headers:
+            return b"%b%d\r\n\r\n%b" % (start, len(body), body)
+        fields = b"".join([b"%b: %b\r\n" % field for field in (*reply.headers, *echo(headers))])
+        closing = b"" if keep_alive else b"connection: close\r\n"
+        return b"%b%d\r\n%b%b\r\n%b" % (start, len(body), fields, closing, body)
+
+    def _start(self, status: int, content_type: bytes) -> bytes:
+        date = b"".join([b"%b: %b\r\n" % field for field in self._date])
+        return b"%b%bcontent-type: %b\r\ncontent-length: " % (
+            STATUS_LINE[status],
+            date,
+            content_type,
+        )
+
+    def _form(self, url: bytes) -> WireFormat | None:
+        """Return the wire format of a URL that is nothing but the path of an inference route."""
+        form = self._routes.get(url)
+        if form is None and url.isascii() and b"?" not in url and b"#" not in url:
+            try:
+                form = find(url)
+            except NotFound:
+                return None
+            if form is not None:
+                if len(self._routes) >= _MOST_ROUTES:
+                    self._routes.clear()
+                self._routes[url] = form
+        return form
+
+
+def _only_crlf(text: bytes) -> bool:
+    return text.count(b"\n") == text.count(b"\r\n") == text.count(b"\r")
+
+
+class LaneCall:
+    """One call on the lane; stands in a connection where uvicorn has its request's cycle.
+
+    The connection feeds it the body, calls ``run`` once it is whole and its turn has come, and
+    is called back with the reply.
+    """
+
+    __slots__ = (
+        "_body", "_exchange", "_lane", "_on_reply",
+        "head", "keep_alive", "more_body", "response_complete",
+    )  # fmt: skip
+
+    def __init__(self, lane: Lane, head: Head, on_reply: Callable[[LaneCall, Reply], None]) -> None:
+        self.head = head
+        self.keep_alive = head.keep_alive
+        self.more_body = True
+        self.response_complete = False
+        self._lane = lane
+        self._on_reply = on_reply
+        self._body: bytes | bytearray = b""
+        self._exchange: Exchange | None = None
+
+    def feed(self, piece: bytes) -> None:
+        """Add to the body; small pieces end up in one buffer."""
+        if not self._body:
+            self._body = piece
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += piece
+
+    def run(self) -> None:
+        """Decode the body and run the call, unless it was given up."""
+        if self.response_complete:
+            return
+        head, plane = self.head, self._lane.plane
+        body, self._body = bytes(self._body), b""
+        try:
+            call = head.form.decode(body, head.headers, plane.describe, time.monotonic())
+            self._exchange = Exchange(plane, self._lane.pool, call, self._finish)
+            self._exchange.start()
+        except Exception as error:
+            self._finish(error)
+
+    def abandon(self) -> None:
+        """The client has gone: withdraw what runs, answer nothing."""
+        self.response_complete = True
+        if self._exchange is not None:
+            self._exchange.abandon()
+            self._exchange = None
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._exchange = None
+        if isinstance(outcome, Exception):
+            outcome = refusal(outcome, self.head.headers, self.head.form.error)
+        self._on_reply(self, outcome)

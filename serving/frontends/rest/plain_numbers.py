@@ -1,0 +1,63 @@
+"""Pack short lists of JSON numbers into arrays, exactly as ``json_tensor`` does, or not at all.
+
+``struct`` refuses what is no number, no integer where one is needed, or out of range, while it
+packs; numpy would have to look at the result again. Meant for short lists that orjson has read:
+their elements become arguments of one call. ``True`` passes for 1 here: callers keep it out.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from serving.tensor import Array, Dim, DType
+
+_LETTERS = {"FP32": "f", "FP64": "d", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q"}
+_LETTERS |= {"UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q"}
+
+Flat = tuple[tuple[int, ...], list[Any]]
+
+
+@lru_cache(maxsize=1024)
+def _packer(letter: str, count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}{letter}")
+
+
+def pack(numbers: list[Any], dtype: DType) -> Array | None:
+    """Return a flat array of ``dtype``; None if a number does not fit it, or none is given."""
+    letter = _LETTERS.get(dtype.name)
+    if letter is None or not numbers:
+        return None
+    try:
+        data = _packer(letter, len(numbers)).pack(*numbers)
+    except (struct.error, OverflowError):
+        return None
+    return np.frombuffer(data, dtype.numpy)
+
+
+def flatten(values: list[Any], dims: tuple[Dim, ...]) -> Flat | None:
+    """Return shape and elements of nested lists whose items have the sizes ``dims``.
+
+    A string in ``dims`` is a size that varies. None for lists of other sizes, ragged or empty.
+    The elements are not looked at.
+    """
+    shape = [len(values)]
+    for dim in dims:
+        first = values[0] if values else None
+        if type(first) is not list or not first:
+            return None
+        size = len(first)
+        if isinstance(dim, int) and 0 <= dim != size:
+            return None
+        if len(values) == 1:
+            values = first
+        else:
+            for value in values:
+                if type(value) is not list or len(value) != size:
+                    return None
+            values = [element for value in values for element in value]
+        shape.append(size)
+    return tuple(shape), values

@@ -1,0 +1,83 @@
+"""Remember how to cut up a binary V2 request: its JSON part is the same for requests alike.
+
+Clients that send tensors as binary data repeat the JSON part byte for byte, so it is understood
+once; then the bytes behind it are only viewed as the tensors it named.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from serving.frontends import raw_tensor
+from serving.frontends.v2_parameters import NONE, Parameters
+from serving.request import Description
+from serving.tensor import BYTES, Tensor, TensorSpec
+
+LONGEST_HEAD = 4096
+_MOST_RECIPES = 256
+
+
+class Wanted(NamedTuple):
+    """What a request asks for beside its inputs; ``outputs`` None is all of them."""
+
+    outputs: tuple[str, ...] | None = None
+    binary: dict[str, bool] = {}  # noqa: RUF012  (never written to)
+    parameters: Parameters = NONE
+
+
+class Recipe(NamedTuple):
+    """The tensors in the order of their bytes; ``order[i]`` is where input i stands among them."""
+
+    description: Description
+    tensors: tuple[tuple[TensorSpec, tuple[int, ...], int], ...]
+    order: tuple[int, ...]
+    wanted: Wanted
+
+    def inputs(self, tail: memoryview) -> tuple[Tensor, ...] | None:
+        """Return views of the bytes in signature order; None when their number is wrong.
+
+        Raises InvalidRequest for a BOOL that is neither 0 nor 1.
+        """
+        found: list[Tensor] = []
+        at = 0
+        for spec, shape, size in self.tensors:
+            data = tail[at : at + size]
+            at += size
+            if len(data) != size:
+                return None
+            value = raw_tensor.read(data, spec.dtype, shape, spec.name, f"inputs.{spec.name}")
+            found.append(Tensor(spec.name, spec.dtype, shape, value.array))
+        return tuple([found[i] for i in self.order]) if at == len(tail) else None
+
+
+_recipes: dict[tuple[int, bytes], Recipe] = {}
+
+
+def find(description: Description, head: bytes) -> Recipe | None:
+    """Return the recipe for a JSON part that was seen before for the very same description."""
+    recipe = _recipes.get((id(description), head))
+    return None if recipe is None or recipe.description is not description else recipe
+
+
+def remember(
+    description: Description,
+    head: bytes,
+    inputs: tuple[Tensor, ...],
+    names: list[str],
+    wanted: Wanted,
+) -> None:
+    """Keep what a JSON part meant; ``names`` are the inputs in the order of their binary data.
+
+    Does nothing where some inputs were not binary, or are strings, which have no fixed size.
+    """
+    if len(head) > LONGEST_HEAD or len(names) != len(inputs):
+        return
+    if any(tensor.dtype is BYTES for tensor in inputs):
+        return
+    specs = {spec.name: spec for spec in description.signature.inputs}
+    sizes = {tensor.name: (specs[tensor.name], tensor.shape, tensor.nbytes) for tensor in inputs}
+    order = tuple([names.index(tensor.name) for tensor in inputs])
+    if len(_recipes) >= _MOST_RECIPES:
+        _recipes.clear()
+    tensors = tuple([sizes[name] for name in names])
+    _recipes[id(description), head] = Recipe(description, tensors, order, wanted)

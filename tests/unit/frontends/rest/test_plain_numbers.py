@@ -1,0 +1,99 @@
+"""Short lists of numbers: packed exactly as the general reader does, or left to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.errors import InvalidRequest
+from serving.frontends.rest import json_document, json_tensor, plain_numbers
+from serving.tensor import BF16, BOOL, BYTES, DTYPES, FP16, FP32, INT8, UINT64, Array, DType
+
+PACKED = [d for d in DTYPES if d not in (BOOL, BYTES, BF16, FP16)]
+_NUMBERS = (
+    st.integers(-(2**63), 2**64 - 1)
+    | st.integers(-300, 300)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([3.4028235e38, 3.4028235677973366e38, 3.4028236e38, -0.0, 1e-46, 16777217])
+)
+
+
+def general(numbers: list[Any], dtype: DType) -> Array | None:
+    """Return what the general reader makes of the numbers, None where it refuses them."""
+    document = json_document.parse(json.dumps(numbers).encode())
+    try:
+        value = json_tensor.read(document, document.root, dtype, "x")
+        document.settle()
+    except InvalidRequest:
+        return None
+    return value.array
+
+
+@given(st.lists(_NUMBERS, min_size=1, max_size=5), st.sampled_from(PACKED))
+def test_numbers_are_packed_as_the_general_reader_does(numbers: list[Any], dtype: DType) -> None:
+    mine, other = plain_numbers.pack(numbers, dtype), general(numbers, dtype)
+    if other is None:
+        assert mine is None
+    elif mine is not None:
+        assert mine.dtype == other.dtype
+        assert mine.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("dtype", PACKED, ids=repr)
+def test_numbers_within_bounds_are_not_left_to_the_general_reader(dtype: DType) -> None:
+    assert plain_numbers.pack([1, 2, 3], dtype) is not None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype"),
+    [
+        ([1e39], FP32),
+        ([1.0], INT8),
+        ([128], INT8),
+        ([-1], UINT64),
+        ([2**64], UINT64),
+        ([None], FP32),
+        (["1"], FP32),
+        ([[1]], FP32),
+        ([{}], INT8),
+        ([10**400], FP32),
+        ([], FP32),
+        ([1], BF16),
+        ([1], BYTES),
+    ],
+)
+def test_numbers_that_do_not_fit_are_left_alone(numbers: list[Any], dtype: DType) -> None:
+    assert plain_numbers.pack(numbers, dtype) is None
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+def test_nested_lists_are_flattened_in_c_order(shape: list[int]) -> None:
+    array = np.arange(np.prod(shape)).reshape(shape)
+    found = plain_numbers.flatten(array.tolist(), tuple(shape[1:]))
+    assert found == (tuple(shape), array.reshape(-1).tolist())
+    free = plain_numbers.flatten(array.tolist(), ("",) * (len(shape) - 1))
+    assert free == found
+
+
+@pytest.mark.parametrize(
+    ("values", "dims"),
+    [
+        ([[1, 2], [3]], (2,)),
+        ([[1], [2, 3]], ("k",)),
+        ([[1, 2], 3], (2,)),
+        ([1, 2], (2,)),
+        ([[1, 2], {"a": 1, "b": 2}], (2,)),
+        ([[1, 2], "ab"], (2,)),
+        ([[]], ("k",)),
+        ([[]], (0,)),
+        ([], (2,)),
+        ([[1, 2, 3]], (2,)),
+    ],
+)
+def test_lists_of_other_sizes_are_left_alone(values: list[Any], dims: tuple[Any, ...]) -> None:
+    assert plain_numbers.flatten(values, dims) is None
