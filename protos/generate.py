@@ -1,6 +1,6 @@
 """Write the Python stubs of the .proto files, or check that the committed ones are theirs.
 
-    python protos/generate.py            write serving/frontends/grpc/stubs/*_pb2.py
+    python protos/generate.py            write the stubs into their folders, see HOMES
     python protos/generate.py --check    exit 1 when a committed stub says something else
 
 Needs grpcio-tools. The check compares descriptors, not text, so any version of it will do;
@@ -22,6 +22,13 @@ from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 STUBS = ROOT / "serving" / "frontends" / "grpc" / "stubs"
+HOMES = {
+    "mindir": ROOT / "serving" / "formats" / "mindir" / "stubs",
+    "serving_v1": ROOT / "serving" / "v1" / "stubs",
+    "triton_model_config": ROOT / "serving" / "repository" / "stubs",
+}
+"""Where the stubs live that others than the gRPC front end need; the rest is in ``STUBS``."""
+
 OLDEST_RUNTIME = (6, 31, 0)
 _GENCODE = re.compile(r"^# Protobuf Python Version: (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 _SERIALIZED = re.compile(r"AddSerializedFile\((b(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"))\)")
@@ -82,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     parser.add_argument("--protos", type=Path, default=ROOT / "protos", help="where .proto are")
-    parser.add_argument("--stubs", type=Path, default=STUBS, help="where the stubs are")
+    parser.add_argument("--stubs", type=Path, help="where the stubs are, all in one folder")
     options = parser.parse_args(arguments)
     protos = sorted(options.protos.glob("*.proto"))
     if not protos:
@@ -90,7 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for proto in protos:
             act = check if options.check else write
-            act(proto, options.stubs / f"{proto.stem}_pb2.py")
+            folder = options.stubs or HOMES.get(proto.stem, STUBS)
+            act(proto, folder / f"{proto.stem}_pb2.py")
     except GenerateError as error:
         print(error, file=sys.stderr)
         return 1

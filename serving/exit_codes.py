@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from serving.errors import ConfigError, ServingError
+from serving.errors import ConfigError, ServingError, Status
 
 
 class ExitCode(enum.IntEnum):
@@ -25,6 +25,8 @@ class ExitCode(enum.IntEnum):
     ADDRESS_IN_USE = 3, "an address or port is taken by another process"
     NO_MODEL_DIR = 4, "the model directory is missing or cannot be read"
     START_FAILED = 5, "a worker or front end could not be started"
+    NO_SERVER = 6, "no server answers at the address"
+    REFUSED = 7, "the server refused the request or could not answer it"
 
 
 def exit_code_for(error: ServingError) -> ExitCode:
@@ -33,7 +35,12 @@ def exit_code_for(error: ServingError) -> ExitCode:
         "no_model_dir": ExitCode.NO_MODEL_DIR,
         "port_taken": ExitCode.ADDRESS_IN_USE,
         "start_failed": ExitCode.START_FAILED,
+        "no_server": ExitCode.NO_SERVER,
+        "other_server": ExitCode.NO_SERVER,
     }
     if error.code in by_code:
         return by_code[error.code]
-    return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.INTERNAL
+    if isinstance(error, ConfigError):
+        return ExitCode.USAGE
+    ours = error.status in (Status.INTERNAL, Status.FAILED_PRECONDITION)
+    return ExitCode.INTERNAL if ours else ExitCode.REFUSED

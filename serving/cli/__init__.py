@@ -1,4 +1,4 @@
-"""The ``serving`` command: ``start`` and ``list``."""
+"""The ``serving`` command: ``start``, ``list`` and ``predict``."""
 
 from serving.cli.command import main
 

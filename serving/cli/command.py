@@ -11,6 +11,7 @@ import click
 
 from serving import __version__
 from serving.cli.catalogue import list_command
+from serving.cli.predict import predict_command
 from serving.cli.start import start_command
 from serving.errors import ServingError
 from serving.exit_codes import ExitCode, exit_code_for
@@ -20,6 +21,7 @@ _EPILOG = """
 Examples:
   serving start --model-dir servables
   serving list --model-dir servables -v
+  serving predict digits servables/digits/sample.json
 
 \b
 The model directory:
@@ -55,3 +57,4 @@ def main() -> None:
 
 main.add_command(start_command)
 main.add_command(list_command)
+main.add_command(predict_command)
