@@ -30,7 +30,9 @@ _INSPECT_TIMEOUT_S = 120.0
     default=_INSPECT_TIMEOUT_S,
     metavar="S",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show files, sizes, digests and notes too.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Show files, sizes, digests, notes and a call too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
 def list_command(model_dir: Path, inspect_timeout_s: float, verbose: bool, as_json: bool) -> None:
     """Show what would be served from a folder, and why something would not.
@@ -49,7 +51,7 @@ def list_command(model_dir: Path, inspect_timeout_s: float, verbose: bool, as_js
             inventory.wanted_paths(found), timeout_s=inspect_timeout_s, module=inspector.HELPER
         )
         artifacts = asyncio.run(looked)
-    listed = inventory.take(found, artifacts)
+    listed = inventory.take(found, artifacts, model_dir)
     if as_json:
         click.echo(json.dumps(inventory.to_json(listed), indent=2))
         return

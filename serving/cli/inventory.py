@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from serving.artifact import Artifact
+from serving.config import ServerSettings
+from serving.frontends.example_call import one_line
 from serving.lifecycle.policy import absent, wanted
+from serving.repository.example import Example
 from serving.repository.scanner import RepositoryScan, ServableScan, VersionScan
 from serving.repository.verdict import Verdict, judge
+from serving.request import Description
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class Row:
     """One version that is wanted or broken; without a version, a servable that has none.
 
     ``artifact`` and ``verdict`` are ``None`` for what has no model file; ``reason`` says why.
+    ``call`` is a command that calls what runs, on the default port of this machine.
     """
 
     servable: str
@@ -27,6 +32,8 @@ class Row:
     verdict: Verdict | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    example: Example | None = None
+    call: str = ""
 
     @property
     def runs(self) -> bool:
@@ -53,9 +60,13 @@ def wanted_paths(scan: RepositoryScan) -> list[Path]:
     return paths
 
 
-def take(scan: RepositoryScan, artifacts: Mapping[Path, Artifact]) -> Inventory:
-    """Bring a scan and the artifacts of its wanted files together."""
+def take(scan: RepositoryScan, artifacts: Mapping[Path, Artifact], model_dir: Path) -> Inventory:
+    """Bring a scan and the artifacts of its wanted files together.
+
+    ``model_dir`` is the directory as it was given, for commands that name files in it.
+    """
     rows = [row for servable in scan.servables for row in _rows(servable, artifacts)]
+    rows = [replace(row, call=_call(row, model_dir)) for row in rows]
     return Inventory(tuple(rows), scan.notes)
 
 
@@ -100,7 +111,10 @@ def _row(servable: ServableScan, version: VersionScan, artifacts: Mapping[Path, 
             reason=version.reason, notes=version.notes,
         )  # fmt: skip
     artifact = artifacts[version.path]
-    verdict = judge(artifact, servable.settings)
+    declared = servable.triton.declaration if servable.triton else None
+    verdict = judge(artifact, servable.settings, declared)
+    if verdict.runs:
+        artifact = replace(artifact, signature=verdict.signature)
     return Row(
         servable.name,
         version.version,
@@ -108,8 +122,21 @@ def _row(servable: ServableScan, version: VersionScan, artifacts: Mapping[Path, 
         artifact,
         verdict,
         verdict.reason,
-        (*version.notes, *artifact.notes),
+        (*version.notes, *artifact.notes, *verdict.notes),
+        servable.example,
     )
+
+
+def _call(row: Row, model_dir: Path) -> str:
+    if not row.runs or row.artifact is None or row.artifact.signature is None:
+        return ""
+    assert row.verdict is not None
+    details = {} if row.example is None else {"example": row.example.to_json()}
+    description = Description(
+        row.servable, row.version or 1, row.artifact.signature, row.verdict.batch,
+        row.verdict.max_batch_size, row.artifact.backend, details=details,
+    )  # fmt: skip
+    return one_line(description, f"http://localhost:{ServerSettings.rest_port}", model_dir)
 
 
 def _row_json(row: Row) -> dict[str, Any]:
@@ -123,6 +150,8 @@ def _row_json(row: Row) -> dict[str, Any]:
         "notes": list(row.notes),
         "max_batch_size": None if row.verdict is None else row.verdict.max_batch_size,
         "batch": None if row.verdict is None else row.verdict.batch.to_json(),
+        "example": None if row.example is None else row.example.to_json(),
+        "call": row.call,
     }
     for key in (
         "format", "backend", "signature", "static_outputs", "digest", "size_bytes", "producer",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 import unicodedata
 
 from serving.cli.inventory import Inventory, Row
-from serving.repository.names import printable
+from serving.repository.names import TRITON_FILE, printable
 
 _HEADER = ("SERVABLE", "VERSION", "FORMAT", "BACKEND", "BATCHED")
 _MAX_NAME = 32
@@ -17,7 +18,8 @@ _GAP = "  "
 def render(inventory: Inventory, *, title: str, width: int, verbose: bool) -> str:
     """Return the table: one line a version, what belongs to it wrapped beneath.
 
-    Only ``title`` (a path, to be copied whole) and a name too long for its column may be wider.
+    Only ``title`` (a path), a call (both to be copied whole) and a name too long for its column
+    may be wider.
     """
     lines = [f"{printable(title)}:", *_wrapped("", _summary(inventory), width)]
     if inventory.rows:
@@ -74,7 +76,10 @@ def _beneath(row: Row, width: int, verbose: bool) -> list[str]:
         label = "batched: " if row.verdict.batch.batched else "not batched: "
         lines += _wrapped(_INDENT + label, row.verdict.batch.reason, width)
     if verbose:
-        lines += _details(row, width)
+        return lines + _details(row, width)
+    for note in row.notes:
+        if note.startswith(TRITON_FILE):  # what was asked for and is not done is no detail
+            lines += _wrapped(f"{_INDENT}note: ", note, width)
     return lines
 
 
@@ -94,6 +99,16 @@ def _details(row: Row, width: int) -> list[str]:
                 lines += _wrapped(_INDENT + label, text, width)
     for note in row.notes:
         lines += _wrapped(f"{_INDENT}note: ", note, width)
+    return lines + _how_to_call(row, width)
+
+
+def _how_to_call(row: Row, width: int) -> list[str]:
+    if not row.call:
+        return []
+    lines = [f"{_INDENT}try: {printable(row.call)}"]
+    if row.example is not None and row.example.answer is not None:
+        answer = json.dumps(row.example.answer, ensure_ascii=False)
+        lines += _wrapped(f"{_INDENT}its answer holds: ", answer, width)
     return lines
 
 

@@ -12,7 +12,7 @@ class Fleet(Protocol):
     """The workers of this server."""
 
     async def try_out(self, order: Load, timeout_s: float) -> Loaded:
-        """Load, warm and prove in a worker of its own, which then goes away.
+        """Load, warm and prove in a worker that serves nobody, and unload it again.
 
         Raises LoadError with the reason, also when that worker crashed, hung or ran out of
         memory; nothing that serves is touched.

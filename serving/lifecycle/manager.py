@@ -12,6 +12,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from serving.artifact import Artifact
 from serving.channel.messages import Load, Loaded
 from serving.errors import LoadError, ServingError
 from serving.lifecycle.fleet import Fleet
-from serving.lifecycle.policy import wanted
+from serving.lifecycle.policy import absent, wanted
 from serving.lifecycle.proofs import Proofs
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
@@ -137,7 +138,15 @@ class Manager:
         if servable.reason:
             self.unservable[servable.name] = servable.reason
             _log.error("cannot serve: %s", servable.reason, extra={"servable": servable.name})
-        numbers = wanted(set(servable.available), servable.settings.versions)
+        policy = servable.settings.versions
+        numbers = wanted(servable.available, policy)
+        for number in absent(servable.available, policy):
+            _log.warning(
+                "version %d is asked for by versions = %s and not there", number, policy,
+                extra={"servable": servable.name},
+            )  # fmt: skip
+        if servable.available and not numbers:
+            self.unservable[servable.name] = f"no version is wanted by versions = {policy}"
         for entry in servable.versions:
             for note in entry.notes:
                 _log.warning("%s", note, extra={"servable": servable.name})
@@ -145,8 +154,14 @@ class Manager:
             if not refused and entry.version not in numbers:
                 continue
             version = Version(
-                next(self._models), servable.name, entry.version, entry.path, servable.settings
+                next(self._models),
+                servable.name,
+                entry.version,
+                entry.path,
+                servable.settings,
+                servable.triton,
             )
+            version.example = servable.example
             self.versions[servable.name, entry.version] = version
             if refused:
                 self._fail(version, entry.reason)
@@ -164,11 +179,13 @@ class Manager:
             self._fail(version, "an unexpected failure while loading; the log has more")
 
     async def _load(self, version: Version, artifact: Artifact) -> None:
-        for note in artifact.notes:
+        declared = version.triton.declaration if version.triton else None
+        verdict = judge(artifact, version.settings, declared)
+        for note in (*artifact.notes, *verdict.notes):
             _log.warning("%s", note, extra=_who(version))
-        verdict = judge(artifact, version.settings)
         if not verdict.runs:
             raise LoadError(verdict.reason)
+        version.artifact = replace(artifact, signature=verdict.signature)
         version.become(State.LOADING)
         _log.info("loading", extra=_who(version))
         began = time.monotonic()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from serving.artifact import Artifact
 from serving.lifecycle.state import State, move
+from serving.repository.example import Example
 from serving.repository.settings import ServableSettings
+from serving.repository.triton_folder import TritonFolder
 from serving.tensor import BatchAxes
 
 
@@ -15,22 +17,31 @@ class Version:
 
     ``model`` is its number in messages to workers. ``reason`` says why it is FAILED;
     ``note`` what a READY one should tell its operator. ``batch`` is what the proof left.
+    ``triton`` is what its folder's ``config.pbtxt`` says, where it is set up by one.
     """
 
     def __init__(
-        self, model: int, servable: str, number: int, path: Path | None, settings: ServableSettings
+        self,
+        model: int,
+        servable: str,
+        number: int,
+        path: Path | None,
+        settings: ServableSettings,
+        triton: TritonFolder | None = None,
     ) -> None:
         self.model = model
         self.servable = servable
         self.number = number
         self.path = path
         self.settings = settings
+        self.triton = triton
         self.state = State.NEW
         self.reason = ""
         self.note = ""
         self.artifact: Artifact | None = None
         self.batch = BatchAxes.refused("not examined yet")
         self.load_ms = 0.0
+        self.example: Example | None = None
 
     @property
     def title(self) -> str:

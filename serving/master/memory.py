@@ -1,7 +1,8 @@
-"""What the machine (or the container) has left."""
+"""What memory the machine (or the container) has left, and what a process holds of it."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -15,6 +16,15 @@ def available_mb() -> int:
     if limit is not None and used is not None:
         free = min(free, max(0, limit - used) >> 20)
     return free
+
+
+def resident_mb(pid: int) -> int:
+    """Return MiB of memory that a process holds; 0 when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 def _cgroup(name: str) -> int | None:

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
+from serving.artifact import Artifact
 from serving.channel.arena import Arena
 from serving.dataplane import Claim
 from serving.errors import InternalError, NotFound, Unavailable, did_you_mean, listing
 from serving.lifecycle.manager import Manager
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
+from serving.repository.triton_effective import config_json, effective_config
 from serving.request import Description, InferRequest
 from serving.scheduling.line import Line, LineSettings
 from serving.scheduling.scheduler import Scheduler
 from serving.scheduling.ticket import Ticket
 
 _PLATFORMS = {("onnx", "onnxruntime"): "onnxruntime_onnx"}
+
+
+def _details(version: Version, artifact: Artifact, platform: str) -> dict[str, Any]:
+    details: dict[str, Any] = {"format": artifact.format.value, "backend": artifact.backend}
+    assert version.path is not None
+    assert artifact.signature is not None
+    details["config"] = config_json(
+        effective_config(
+            version.servable,
+            platform,
+            artifact.backend,
+            version.path.name,
+            version.settings,
+            artifact.signature,
+            version.batch,
+            version.triton,
+        )
+    )
+    if version.example is not None:
+        details["example"] = version.example.to_json()
+    return details
 
 
 class MasterPlane:
@@ -42,22 +66,23 @@ class MasterPlane:
         if artifact is None or artifact.signature is None:
             raise InternalError("a version became ready without a signature")
         settings = version.settings
+        delay_ms = settings.max_queue_delay_ms
+        platform = _PLATFORMS.get((artifact.format.value, artifact.backend), artifact.backend)
         description = Description(
             servable=version.servable,
             version=version.number,
             signature=artifact.signature,
             batch=version.batch,
             max_batch_size=settings.max_batch_size if version.batch.batched else 0,
-            platform=_PLATFORMS.get((artifact.format.value, artifact.backend), artifact.backend),
-            versions=(version.number,),
-            details={"format": artifact.format.value, "backend": artifact.backend},
+            platform=platform,
+            details=_details(version, artifact, platform),
         )
         line = Line(
             version.model,
             description,
             LineSettings(
                 max_batch_size=settings.max_batch_size,
-                max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
+                max_queue_delay_s=None if delay_ms is None else delay_ms / 1e3,
                 max_queue_size=settings.max_queue_size,
                 max_queue_bytes=settings.max_queue_mb << 20,
             ),
@@ -65,12 +90,14 @@ class MasterPlane:
             self._arena,
         )
         self._lines.setdefault(version.servable, {})[version.number] = line
+        self._tell_versions(version.servable)
         self._was_ready.add(version.servable)
         self._scheduler.add_line(line)
 
     async def retire(self, version: Version, deadline_s: float) -> None:
         """Route nothing more to a version and wait for what it has."""
         line = self._lines[version.servable].pop(version.number)
+        self._tell_versions(version.servable)
         if not self._lines[version.servable]:
             del self._lines[version.servable]
         await self._scheduler.remove_line(line, deadline_s)
@@ -160,6 +187,12 @@ class MasterPlane:
         assert self._manager is not None
         return self._manager
 
+    def _tell_versions(self, servable: str) -> None:
+        """Let the description of every version name all that are READY, in order."""
+        lines = self._lines[servable]
+        for line in lines.values():
+            line.description = replace(line.description, versions=tuple(sorted(lines)))
+
     def _serves(self, servable: str) -> bool:
         """Return whether a worker is there that has some version of it loaded."""
         lines = self._lines.get(servable, {})
@@ -204,6 +237,7 @@ class MasterPlane:
                 code="unknown_version",
                 where="version",
                 expected=f"one of {listing(numbers)}" if numbers else "",
+                fix="leave the version out for the newest" if numbers else "",
             )
         if servable in manager.unservable:
             reason = manager.unservable[servable]

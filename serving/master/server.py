@@ -24,6 +24,7 @@ from serving.frontends.rest.server import RestFrontEnd
 from serving.lifecycle.manager import Manager
 from serving.lifecycle.proofs import Proofs, default_cache_dir
 from serving.master.banner import banner
+from serving.master.cores import usable_cores
 from serving.master.plane import MasterPlane
 from serving.master.supervisor import Supervisor
 from serving.scheduling.scheduler import Scheduler
@@ -62,7 +63,7 @@ class Server:
             self._supervisor,
             self._plane,
             Proofs(settings.cache_dir or default_cache_dir()),
-            threads=max(1, len(os.sched_getaffinity(0)) // settings.workers),
+            threads=max(1, usable_cores() // settings.workers),
             load_timeout_s=settings.load_timeout_s,
         )
         self._plane.attach(self._manager)
@@ -120,6 +121,7 @@ class Server:
         for tally in self._plane.tallies():
             _log.info("%s", tally)
         await self._supervisor.stop(_WORKERS_LEAVE_S)
+        self._scheduler.close()
         self._arena.close()
         _log.info("stopped in %.1f s", time.monotonic() - began)
 

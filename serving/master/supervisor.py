@@ -11,7 +11,7 @@ from collections.abc import Callable
 from serving.channel.messages import Load, Loaded
 from serving.errors import LoadError, ServingError, Unavailable
 from serving.master.backoff import restart_delay
-from serving.master.memory import available_mb
+from serving.master.trials import Trials
 from serving.master.worker import UnreadyWorker, Worker, WorkerSpec
 from serving.scheduling.scheduler import Scheduler
 
@@ -31,8 +31,7 @@ class Supervisor:
         self._orders: dict[int, tuple[Load, float]] = {}
         self._ends: dict[str, collections.deque[float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._trials: set[Worker] = set()
-        self._trial_numbers = 0
+        self._trials = Trials(scheduler, self, log_level)
         self._stopping = False
 
     async def start(self) -> None:
@@ -44,7 +43,7 @@ class Supervisor:
         self._stopping = True
         for task in self._tasks:
             task.cancel()
-        everyone = [*self._workers.values(), *self._trials]
+        everyone = [*self._workers.values(), *self._trials.workers]
         for worker in everyone:
             worker.stop()
         try:
@@ -60,7 +59,7 @@ class Supervisor:
     def kill(self) -> None:
         """End every worker at once."""
         self._stopping = True
-        for worker in [*self._workers.values(), *self._trials]:
+        for worker in [*self._workers.values(), *self._trials.workers]:
             worker.kill()
 
     @property
@@ -71,28 +70,8 @@ class Supervisor:
     # -- Fleet ---------------------------------------------------------------------------------
 
     async def try_out(self, order: Load, timeout_s: float) -> Loaded:
-        """Load and prove in a worker of its own; see ``Fleet``."""
-        self._trial_numbers += 1
-        spec = WorkerSpec(
-            name=f"trial-{self._trial_numbers}",
-            slots=0,
-            log_level=self._log_level,
-            # Four fifths of what is free: a model that wants more would push others out.
-            data_limit_mb=max(512, available_mb() * 4 // 5),
-            expendable=True,
-        )
-        try:
-            worker = await UnreadyWorker(spec, self._scheduler, self).start(_HELLO_TIMEOUT_S)
-        except Unavailable as error:
-            raise LoadError(str(error)) from error
-        self._trials.add(worker)
-        try:
-            return await worker.load(order, timeout_s)
-        finally:
-            worker.stopping = True
-            worker.kill()
-            await worker.gone.wait()
-            self._trials.discard(worker)
+        """Load and prove in a worker that serves nobody; see ``Fleet``."""
+        return await self._trials.try_out(order, timeout_s)
 
     async def load(self, order: Load, timeout_s: float, on_phase: Callable[[str], None]) -> Loaded:
         """Load into every worker, and into those that start later; see ``Fleet``."""

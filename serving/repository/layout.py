@@ -172,12 +172,10 @@ def _misplaced(entries: Sequence[Entry]) -> list[str]:
 
 def _unread(entries: Sequence[Entry]) -> list[str]:
     notes: list[str] = []
+    settled = any(e.name == names.SETTINGS_FILE for e in entries)
     for entry in entries:
-        if entry.name == names.TRITON_FILE:
-            notes.append(
-                f"{names.TRITON_FILE} is not read by this build: names, types and batching come "
-                f"from the model itself and from {names.SETTINGS_FILE}"
-            )
+        if entry.name == names.TRITON_FILE and settled:
+            notes.append(f"{names.TRITON_FILE} is not read: {names.SETTINGS_FILE} beside it wins")
         elif entry.name == names.STAGES_FILE:
             notes.append(
                 f"{names.STAGES_FILE} is not run by this build: its methods and stages are not "

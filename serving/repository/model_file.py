@@ -10,6 +10,8 @@ from serving.repository import names
 from serving.repository.layout import BROKEN, OUTSIDE, Entry, Kind
 
 _KNOWN = ", ".join(names.MODEL_EXTENSIONS)
+_KEYS = {names.SETTINGS_FILE: "model_file", names.TRITON_FILE: "default_model_filename"}
+_TRITON_DEFAULT = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,23 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose_model(entries: Sequence[Entry], model_file: str | None = None) -> Choice:
+def nested_model(entries: Sequence[Entry], model_file: str | None = None) -> str:
+    """Return the folder that stands in the place of the model file, or ``""``.
+
+    Triton wants an ONNX model with external data as ``model.onnx/model.onnx``: a folder of the
+    model file's name, with the file of that name and its data in it.
+    """
+    wanted = model_file or _TRITON_DEFAULT
+    inside = (e.kind is Kind.FOLDER and not e.outside for e in entries if e.name == wanted)
+    return wanted if any(inside) else ""
+
+
+def choose_model(
+    entries: Sequence[Entry], model_file: str | None = None, asked_in: str = names.SETTINGS_FILE
+) -> Choice:
     """Choose ``model_file`` if set, else ``model.<ext>``, else the only candidate.
 
+    ``asked_in`` is the settings file that the version's servable has or could have.
     External data of ONNX (``model.onnx.data``), folders of a split MindIR and stray files are
     never candidates, for none of them ends like a model.
     """
@@ -37,7 +53,7 @@ def choose_model(entries: Sequence[Entry], model_file: str | None = None) -> Cho
         if names.unfinished(e.name)
     )
     if model_file is not None:
-        return _named(visible, model_file, copying)
+        return _named(visible, model_file, asked_in, copying)
     candidates = [e for e in visible if e.kind is not Kind.FOLDER and names.is_model_name(e.name)]
     preferred = [e for e in candidates if names.stem(e.name) == "model"]
     pool = preferred or candidates
@@ -46,8 +62,8 @@ def choose_model(entries: Sequence[Entry], model_file: str | None = None) -> Cho
     if len(pool) > 1:
         return Choice(
             "",
-            f"holds several models: {listing(e.name for e in pool)} (set model_file in "
-            f"{names.SETTINGS_FILE} to the one to serve, or move the others away)",
+            f"holds several models: {listing(e.name for e in pool)} (set {_KEYS[asked_in]} in "
+            f"{asked_in} to the one to serve, or move the others away)",
         )
     others = [e.name for e in candidates if e is not pool[0]]
     notes = copying + ((f"{listing(others)} beside it is not served",) if others else ())
@@ -79,7 +95,9 @@ def _matters(entry: Entry) -> bool:
     )
 
 
-def _named(visible: Sequence[Entry], model_file: str, notes: tuple[str, ...]) -> Choice:
+def _named(
+    visible: Sequence[Entry], model_file: str, asked_in: str, notes: tuple[str, ...]
+) -> Choice:
     files = {e.name: e for e in visible if e.kind is not Kind.FOLDER}
     if model_file in files:
         return _checked(files[model_file], notes)
@@ -87,7 +105,7 @@ def _named(visible: Sequence[Entry], model_file: str, notes: tuple[str, ...]) ->
     held = f"it holds {listing(files)}" if files else "it holds no file"
     return Choice(
         "",
-        f"model_file is {model_file!r} in {names.SETTINGS_FILE}, but {held}"
+        f"{_KEYS[asked_in]} is {model_file!r} in {asked_in}, but {held}"
         + (f" ({hint})" if hint else ""),
     )
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from serving.errors import ConfigError
 from serving.repository import layout, names
+from serving.repository.example import Example, read_example
 from serving.repository.layout import Entry, Kind, Listing, ServableLayout
-from serving.repository.model_file import Choice, choose_bare, choose_model
+from serving.repository.model_file import Choice, choose_bare, choose_model, nested_model
 from serving.repository.settings import DEFAULT_SETTINGS, ServableSettings, parse_settings
+from serving.repository.triton_folder import TritonFolder, read_folder
 
 _MAX_SETTINGS_BYTES = 1 << 20
 
@@ -39,13 +41,19 @@ class VersionScan:
 
 @dataclass(frozen=True)
 class ServableScan:
-    """One servable: its settings and versions (ascending), or the reason why it has none."""
+    """One servable: its settings and versions (ascending), or the reason why it has none.
+
+    ``triton`` is what its ``config.pbtxt`` says, where that is what it is set up by;
+    ``example`` the request that lies beside it, if one does.
+    """
 
     name: str
     settings: ServableSettings = DEFAULT_SETTINGS
     versions: tuple[VersionScan, ...] = ()
     reason: str = ""
     notes: tuple[str, ...] = ()
+    triton: TritonFolder | None = None
+    example: Example | None = None
 
     @property
     def available(self) -> frozenset[int]:
@@ -120,7 +128,7 @@ class _Scanner:
                 fix=f"pass its parent: --model-dir {self._root.parent}",
             )
         found = layout.read_root(entries)
-        servables = [self._servable(name) for name in found.folders]
+        servables = [self._with_example(self._servable(name)) for name in found.folders]
         servables += [self._bare(name, choose_bare(files)) for name, files in found.bare]
         servables += [ServableScan(name, reason=reason) for name, reason in found.refused]
         servables.sort(key=lambda s: s.name)
@@ -130,19 +138,26 @@ class _Scanner:
         folder = (self._root / name).resolve()
         try:
             entries = self._list(folder)
-            settings = self._settings(name, folder, entries)
+            settings, triton = self._settings(name, folder, entries)
         except OSError as error:
             return ServableScan(name, reason=f"cannot be read: {_problem(error)}")
         except ConfigError as error:
             return ServableScan(name, reason=str(error))
         found = layout.read_servable(entries)
+        notes = found.notes + (triton.notes if triton else ())
         if found.bare and found.reason:
-            return ServableScan(name, settings, reason=found.reason, notes=found.notes)
-        versions = self._versions(name, folder, entries, found, settings)
+            return ServableScan(name, settings, (), found.reason, notes, triton)
+        asked_in = names.TRITON_FILE if triton else names.SETTINGS_FILE
+        versions = self._versions(name, folder, entries, found, settings.model_file, asked_in)
         reason = ""
         if found.bare and versions[0].path is None:
             reason, versions = versions[0].reason, ()
-        return ServableScan(name, settings, versions, reason, found.notes)
+        return ServableScan(name, settings, versions, reason, notes, triton)
+
+    def _with_example(self, found: ServableScan) -> ServableScan:
+        folder = (self._root / found.name).resolve()
+        example, notes = read_example(folder, found.name, self._root)
+        return replace(found, example=example, notes=(*found.notes, *notes))
 
     def _versions(
         self,
@@ -150,22 +165,26 @@ class _Scanner:
         folder: Path,
         entries: Listing,
         found: ServableLayout,
-        settings: ServableSettings,
+        model_file: str | None,
+        asked_in: str,
     ) -> tuple[VersionScan, ...]:
         if found.bare:
-            choice = choose_model(entries, settings.model_file)
+            choice = choose_model(entries, model_file, asked_in)
             return (_version(1, name, folder, choice),)
         versions = [VersionScan(n, f"{name}/{n}", None, reason) for n, reason in found.refused]
         for number, child in found.versions:
-            home = (folder / child).resolve()
+            place, home = f"{name}/{child}", (folder / child).resolve()
             try:
                 inner = self._list(home)
+                if nested := nested_model(inner, model_file):
+                    place, home = f"{place}/{nested}", (home / nested).resolve()
+                    inner = self._list(home)
             except OSError as error:
                 reason = f"cannot be read: {_problem(error)}"
-                versions.append(VersionScan(number, f"{name}/{child}", None, reason))
+                versions.append(VersionScan(number, place, None, reason))
                 continue
-            choice = choose_model(inner, settings.model_file)
-            versions.append(_version(number, f"{name}/{child}", home, choice))
+            choice = choose_model(inner, model_file, asked_in)
+            versions.append(_version(number, place, home, choice))
         return tuple(sorted(versions, key=lambda v: v.version))
 
     def _bare(self, name: str, choice: Choice) -> ServableScan:
@@ -174,20 +193,19 @@ class _Scanner:
         version = VersionScan(1, choice.name, self._root / choice.name, notes=choice.notes)
         return ServableScan(name, versions=(version,))
 
-    def _settings(self, name: str, folder: Path, entries: Listing) -> ServableSettings:
-        file = f"{name}/{names.SETTINGS_FILE}"
-        entry = next((e for e in entries if e.name == names.SETTINGS_FILE), None)
-        if entry is None:
-            return DEFAULT_SETTINGS
-        if entry.outside:
-            raise ConfigError(f"{file} {layout.OUTSIDE}", where=file)
-        if entry.kind is not Kind.FILE:
-            raise ConfigError(f"{file} is a {entry.kind.value}, not a file", where=file)
-        with open(folder / names.SETTINGS_FILE, "rb") as stream:
-            data = stream.read(_MAX_SETTINGS_BYTES + 1)
-        if len(data) > _MAX_SETTINGS_BYTES:
-            raise ConfigError(f"{file} is larger than {_MAX_SETTINGS_BYTES >> 10} KiB", where=file)
-        return parse_settings(data, file)
+    def _settings(
+        self, name: str, folder: Path, entries: Listing
+    ) -> tuple[ServableSettings, TritonFolder | None]:
+        """Read the settings: from ``servable.toml``, else from Triton's file, else none."""
+        by_name = {e.name: e for e in entries}
+        if entry := by_name.get(names.SETTINGS_FILE):
+            file = f"{name}/{entry.name}"
+            return parse_settings(_read(folder, entry, file), file), None
+        if entry := by_name.get(names.TRITON_FILE):
+            file = f"{name}/{entry.name}"
+            triton = read_folder(_read(folder, entry, file), file, name)
+            return triton.settings, triton
+        return DEFAULT_SETTINGS, None
 
     def _look(self, name: str) -> Listing:
         try:
@@ -220,6 +238,19 @@ def _version(number: int, place: str, folder: Path, choice: Choice) -> VersionSc
     if not choice.name:
         return VersionScan(number, place, None, choice.reason, choice.notes)
     return VersionScan(number, f"{place}/{choice.name}", folder / choice.name, notes=choice.notes)
+
+
+def _read(folder: Path, entry: Entry, file: str) -> bytes:
+    """Read a settings file. Raises ConfigError for a link that leaves, a folder, a huge file."""
+    if entry.outside:
+        raise ConfigError(f"{file} {layout.OUTSIDE}", where=file)
+    if entry.kind is not Kind.FILE:
+        raise ConfigError(f"{file} is a {entry.kind.value}, not a file", where=file)
+    with open(folder / entry.name, "rb") as stream:
+        data = stream.read(_MAX_SETTINGS_BYTES + 1)
+    if len(data) > _MAX_SETTINGS_BYTES:
+        raise ConfigError(f"{file} is larger than {_MAX_SETTINGS_BYTES >> 10} KiB", where=file)
+    return data
 
 
 def _problem(error: OSError) -> str:

@@ -41,10 +41,12 @@ class ServableSettings(BaseModel):
     max_batch_size: int = _key(
         32, _POSITIVE, "Most rows that run together. 1 switches batching off.", ge=1
     )
-    max_queue_delay_ms: float = _key(
-        0.0, "a number, 0 or more",
+    max_queue_delay_ms: float | None = _key(
+        None, "a number, 0 or more",
         "How long a batch that is not full may wait for more rows while a worker is free, in "
-        "milliseconds. 0 never waits: requests pile up only while all workers are busy.", ge=0,
+        "milliseconds. 0 never waits: requests pile up only while all workers are busy. By "
+        "default the server waits a moment (2 ms at most) where it has learned that more "
+        "requests follow in that time and that joining them saves more.", ge=0,
     )  # fmt: skip
     max_queue_size: int = _key(
         1000, _POSITIVE, "Most requests that may wait; more are refused as overloaded.", ge=1

@@ -8,38 +8,64 @@ from serving.artifact import Artifact
 from serving.errors import ConfigError
 from serving.repository import names
 from serving.repository.batch_axes import resolve_axes
+from serving.repository.declaration import Declaration, Fit, fit
 from serving.repository.settings import ServableSettings
-from serving.tensor import BatchAxes
+from serving.tensor import BatchAxes, Signature
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``runs``, or ``reason`` says why not. ``max_batch_size`` is 1 when not batched."""
+    """``runs``, or ``reason`` says why not. ``max_batch_size`` is 1 when not batched.
+
+    ``signature`` is the one to serve: the model's own, or narrowed by what its folder declares.
+    """
 
     runs: bool
     reason: str
     batch: BatchAxes
     max_batch_size: int = 1
+    signature: Signature | None = None
+    notes: tuple[str, ...] = ()
 
 
-def judge(artifact: Artifact, settings: ServableSettings) -> Verdict:
-    """Apply a servable's settings to what was found out about one of its model files."""
+def judge(
+    artifact: Artifact, settings: ServableSettings, declared: Declaration | None = None
+) -> Verdict:
+    """Apply a servable's settings to what was found out about one of its model files.
+
+    ``declared`` is what a ``config.pbtxt`` says of inputs, outputs and batching; the settings
+    come from that file then, and from ``servable.toml`` otherwise.
+    """
+    file = names.TRITON_FILE if declared else names.SETTINGS_FILE
     if not artifact.runnable:
         return _no(artifact.reason or "no backend runs it here")
     if settings.backend is not None and settings.backend != artifact.backend:
         return _no(
-            f"{names.SETTINGS_FILE} asks for backend {settings.backend!r}, but this "
-            f"{artifact.format.value} file runs on {artifact.backend!r} (remove the key)"
+            f"{file} asks for backend {settings.backend!r}, but this {artifact.format.value} "
+            f"file runs on {artifact.backend!r} (remove the key)"
         )
     if artifact.signature is None:
         return _no("its inputs and outputs could not be read")
     try:
-        batch = resolve_axes(settings.batch_axes, artifact.signature, artifact.batch)
+        fitted = _fitted(artifact.signature, artifact.batch, settings, declared)
     except ConfigError as error:
-        return _no(f"{names.SETTINGS_FILE}: {error}")
+        return _no(str(error) if declared else f"{file}: {error}")
+    batch = fitted.batch
     if batch.batched and settings.max_batch_size == 1:
-        batch = BatchAxes.refused(f"switched off by max_batch_size = 1 in {names.SETTINGS_FILE}")
-    return Verdict(True, "", batch, settings.max_batch_size if batch.batched else 1)
+        batch = BatchAxes.refused(f"switched off by max_batch_size = 1 in {file}")
+    most = settings.max_batch_size if batch.batched else 1
+    return Verdict(True, "", batch, most, fitted.signature, fitted.notes)
+
+
+def _fitted(
+    signature: Signature,
+    walked: BatchAxes,
+    settings: ServableSettings,
+    declared: Declaration | None,
+) -> Fit:
+    if declared is not None:
+        return fit(declared, signature, walked)
+    return Fit(signature, resolve_axes(settings.batch_axes, signature, walked))
 
 
 def _no(reason: str) -> Verdict:

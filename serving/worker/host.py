@@ -55,7 +55,7 @@ class Host:
         loaded = self._models.pop(model, None)
         if loaded is not None:
             loaded.model.close()
-            _log.info("unloaded", extra={"servable": self._names.pop(model, "")})
+            _log.debug("unloaded", extra={"servable": self._names.pop(model, "")})
         return Unloaded(model)
 
     def _load(self, order: Load, tell: Callable[[Progress], None]) -> Loaded:

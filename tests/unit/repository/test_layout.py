@@ -146,11 +146,17 @@ def test_servable_version_linked_from_outside_is_refused() -> None:
 
 def test_servable_foreign_configuration_is_noted_not_ignored() -> None:
     notes = layout.read_servable(
-        [folder("1"), file("config.pbtxt"), file("servable_config.py"), file("servables.toml")]
+        [folder("1"), file("servable_config.py"), file("servables.toml")]
     ).notes
-    assert [note.split(" is not ")[0] for note in notes] == [
-        "config.pbtxt", "servable_config.py", "servables.toml",
-    ]  # fmt: skip
+    assert [note.split(" is not ")[0] for note in notes] == ["servable_config.py", "servables.toml"]
+
+
+def test_servable_toml_beside_config_pbtxt_wins_and_says_so() -> None:
+    both = [folder("1"), file("config.pbtxt"), file("servable.toml")]
+    assert layout.read_servable(both).notes == (
+        "config.pbtxt is not read: servable.toml beside it wins",
+    )
+    assert layout.read_servable(both[:2]).notes == ()
 
 
 def test_servable_variables_folder_of_a_split_model_is_no_stray() -> None:

@@ -209,12 +209,55 @@ def test_scan_of_a_single_servable_points_at_its_parent(root: Path) -> None:
     assert caught.value.fix == f"pass its parent: --model-dir {root}"
 
 
-def test_scan_reports_foreign_configuration_in_notes(root: Path) -> None:
+def test_scan_reads_a_triton_folder(root: Path) -> None:
+    put(root / "digits/1/net.onnx")
     put(root / "digits/1/model.onnx")
-    put(root / "digits/config.pbtxt", 'name: "digits"')
+    put(
+        root / "digits/config.pbtxt",
+        'default_model_filename: "net.onnx" max_batch_size: 4 response_cache { enable: true }',
+    )
     servable = only(root)
-    assert servable.available == {1}
-    assert servable.notes[0].startswith("config.pbtxt is not read by this build")
+    assert servable.version(1).name == "digits/1/net.onnx"
+    assert servable.settings.max_batch_size == 4
+    assert servable.triton is not None
+    assert servable.triton.declaration.max_batch_size == 4
+    assert servable.notes == (
+        "config.pbtxt: not honoured: response_cache: every request runs the model",
+    )
+
+
+def test_scan_servable_toml_wins_over_config_pbtxt(root: Path) -> None:
+    put(root / "digits/1/model.onnx")
+    put(root / "digits/config.pbtxt", "max_batch_size: 4 and a mistake")
+    put(root / "digits/servable.toml", "max_batch_size = 16")
+    servable = only(root)
+    assert servable.settings.max_batch_size == 16
+    assert servable.triton is None
+    assert servable.notes == ("config.pbtxt is not read: servable.toml beside it wins",)
+
+
+def test_scan_refused_triton_folder_is_listed_with_its_reason(root: Path) -> None:
+    put(root / "pipeline/config.pbtxt", 'platform: "ensemble"')
+    put(root / "pipeline/1/.gitkeep", "")
+    put(root / "typo/config.pbtxt", "max_batchsize: 3")
+    reasons = {s.name: s.reason for s in scan(root).servables}
+    assert reasons["pipeline"].startswith("pipeline/config.pbtxt: platform 'ensemble' is")
+    assert reasons["typo"] == (
+        "typo/config.pbtxt, line 1, column 1: 'max_batchsize' is not a field of ModelConfig "
+        "(did you mean 'max_batch_size'?)"
+    )
+
+
+def test_scan_finds_an_onnx_model_in_a_folder_of_its_files_name(root: Path) -> None:
+    put(root / "large/1/model.onnx/model.onnx")
+    put(root / "large/1/model.onnx/model.onnx.data")
+    put(root / "named/1/net.onnx/net.onnx")
+    put(root / "named/config.pbtxt", 'default_model_filename: "net.onnx"')
+    found = {s.name: s.version(1).name for s in scan(root).servables}
+    assert found == {
+        "large": "large/1/model.onnx/model.onnx",
+        "named": "named/1/net.onnx/net.onnx",
+    }
 
 
 def test_scan_folderless_model_that_is_half_copied_is_a_reason(root: Path) -> None:

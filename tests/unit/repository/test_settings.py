@@ -30,7 +30,7 @@ def test_settings_defaults_are_the_documented_ones() -> None:
     assert settings.model_file is None
     assert settings.backend is None
     assert settings.max_batch_size == 32
-    assert settings.max_queue_delay_ms == 0
+    assert settings.max_queue_delay_ms is None
     assert settings.max_queue_size == 1000
     assert settings.max_queue_mb == 512
     assert settings.threads is None

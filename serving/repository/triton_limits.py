@@ -1,0 +1,244 @@
+"""What a ``config.pbtxt`` may ask for and this server does not do: refusals and remarks; pure.
+
+A *refusal* keeps the folder from being served, because answers or their meaning would be others
+than the file promises. A *remark* names a setting that changes speed or comfort only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from serving.repository.stubs import triton_model_config_pb2 as pb
+
+Rule = tuple[Callable[[Any], bool], str]
+"""A test of the ``ModelConfig`` message, and what to say where it holds."""
+
+_RUNS_HERE = ("onnxruntime_onnx", "onnxruntime", "")
+
+_ENSEMBLE = (
+    "is a pipeline of other models, which this server does not run (serve the steps by themselves "
+    "and call them one after the other)"
+)
+_TENSORRT = (
+    "needs TensorRT, for which this build has no backend (serve the ONNX file that the engine was "
+    "built from)"
+)
+_TENSORFLOW = "is a TensorFlow model (export it to ONNX with tf2onnx)"
+_PLATFORMS = {
+    "ensemble": _ENSEMBLE,
+    "tensorrt_plan": _TENSORRT,
+    "tensorrt": _TENSORRT,
+    "tensorflow_graphdef": _TENSORFLOW,
+    "tensorflow_savedmodel": _TENSORFLOW,
+    "tensorflow": _TENSORFLOW,
+    "pytorch_libtorch": "is a TorchScript model (export it with torch.onnx.export)",
+    "pytorch": "is a PyTorch model (export it with torch.onnx.export)",
+    "python": "is Python code (serve the model it calls as ONNX, and do the rest in the client)",
+    "openvino": "is an OpenVINO model (serve the ONNX file it was converted from)",
+    "fil": "is a forest of trees (export it to ONNX with skl2onnx or onnxmltools)",
+    "dali": "is a DALI pipeline (do that preparation in the client)",
+    "vllm": "is a language model for vLLM, which this server does not run",
+    "tensorrtllm": "is a language model for TensorRT-LLM, which this server does not run",
+}
+_OTHER = "is not run by this server (it runs 'onnxruntime': export the model to ONNX)"
+
+
+def refusal(config: Any) -> str:
+    """Return why a model with these settings must not be served, and the way out, or ``""``."""
+    for field in ("backend", "platform"):
+        engine = getattr(config, field)
+        if engine not in _RUNS_HERE:
+            return f"{field} {engine!r} {_PLATFORMS.get(engine, _OTHER)}"
+    for holds, text in _REFUSALS:
+        if holds(config):
+            return text
+    return ""
+
+
+def remarks(config: Any) -> Iterator[str]:
+    """Yield what is not honoured, each with what happens instead."""
+    for holds, text in _REMARKS:
+        if holds(config):
+            yield f"not honoured: {text}"
+
+
+def _has(*path: str) -> Callable[[Any], bool]:
+    """Return whether the last field of a path is written: not its default, or not empty."""
+
+    def test(config: Any) -> bool:
+        message = config
+        for name in path[:-1]:
+            message = getattr(message, name)
+        last = getattr(message, path[-1])
+        if hasattr(last, "ListFields"):
+            return bool(message.HasField(path[-1]))
+        return bool(last)
+
+    return test
+
+
+def _tensor_has(field: str, sides: Sequence[str] = ("input", "output")) -> Callable[[Any], bool]:
+    def test(config: Any) -> bool:
+        return any(_has(field)(tensor) for side in sides for tensor in getattr(config, side))
+
+    return test
+
+
+def _reshaped(config: Any) -> bool:
+    return any(
+        t.HasField("reshape") and list(t.reshape.shape) != list(t.dims)
+        for t in (*config.input, *config.output)
+    )
+
+
+def _several_instances(config: Any) -> bool:
+    return any(group.count > 1 for group in config.instance_group)
+
+
+def _on_gpu(config: Any) -> bool:
+    gpu = pb.ModelInstanceGroup.KIND_GPU
+    return any(group.kind == gpu or group.gpus for group in config.instance_group)
+
+
+def _placed(config: Any) -> bool:
+    fields = ("profile", "passive", "secondary_devices", "host_policy", "rate_limiter")
+    return any(_has(field)(group) for group in config.instance_group for field in fields)
+
+
+def _prioritised(config: Any) -> bool:
+    batching = config.dynamic_batching
+    return bool(batching.default_priority_level or batching.priority_queue_policy)
+
+
+def _timed(config: Any) -> bool:
+    policy = config.dynamic_batching.default_queue_policy
+    return bool(policy.default_timeout_microseconds or policy.timeout_action)
+
+
+_REFUSALS: tuple[Rule, ...] = (
+    (
+        _has("ensemble_scheduling"),
+        f"ensemble_scheduling {_ENSEMBLE}",
+    ),
+    (
+        _has("sequence_batching"),
+        "sequence_batching keeps state between the requests of a client, which this server does "
+        "not do (make the state an input and an output, and send it with each request)",
+    ),
+    (
+        _has("model_transaction_policy", "decoupled"),
+        "model_transaction_policy { decoupled: true } sends any number of responses to a request; "
+        "this server sends one (remove it if one is right)",
+    ),
+    (
+        _reshaped,
+        "reshape gives clients other shapes than the model has, which this server does not do "
+        "(remove reshape, give dims as the model has them, and let clients send those)",
+    ),
+    (
+        _tensor_has("is_shape_tensor"),
+        "is_shape_tensor exists for TensorRT engines only (remove it)",
+    ),
+    (
+        _tensor_has("is_non_linear_format_io"),
+        "is_non_linear_format_io exists for TensorRT engines only (remove it)",
+    ),
+    (
+        _tensor_has("allow_ragged_batch", ("input",)),
+        "allow_ragged_batch joins rows of different shapes end to end, which this server does not "
+        "do (remove it: requests of different shapes then run in different batches)",
+    ),
+    (
+        _has("batch_input"),
+        "batch_input makes inputs of the model from the shapes of a batch, which this server does "
+        "not do (make them inputs that clients send)",
+    ),
+    (
+        _has("batch_output"),
+        "batch_output cuts outputs by the shapes of inputs, which this server does not do (let "
+        "the model give each output a batch axis)",
+    ),
+    (
+        _has("model_operations", "op_library_filename"),
+        "model_operations loads a library of custom operators, which this server does not do "
+        "(export the model with standard operators)",
+    ),
+    (
+        _has("model_repository_agents", "agents"),
+        "model_repository_agents may change a model while it is loaded, which this server does "
+        "not do (store the model as it shall run, and remove the agents)",
+    ),
+)
+
+_REMARKS: tuple[Rule, ...] = (
+    (
+        _several_instances,
+        "instance_group count: every servable runs on all workers of the server; their number is "
+        "set by --workers",
+    ),
+    (
+        _on_gpu,
+        "instance_group KIND_GPU and gpus: it runs on the devices of the server (--devices)",
+    ),
+    (
+        _placed,
+        "instance_group profile, passive, secondary_devices, host_policy and rate_limiter: "
+        "instances are workers of the server, all alike",
+    ),
+    (
+        _has("dynamic_batching", "preferred_batch_size"),
+        "dynamic_batching preferred_batch_size: a batch is what waits when a worker is free, up "
+        "to max_batch_size",
+    ),
+    (
+        _has("dynamic_batching", "preserve_ordering"),
+        "dynamic_batching preserve_ordering: every answer is sent as soon as it is there",
+    ),
+    (
+        _prioritised,
+        "dynamic_batching default_priority_level and priority_queue_policy: a request without a "
+        "priority goes first, with those of priority 1, and all share one queue",
+    ),
+    (
+        _timed,
+        "dynamic_batching default_queue_policy default_timeout_microseconds and timeout_action: "
+        "only a timeout that the client sends ends a request",
+    ),
+    (
+        _tensor_has("optional", ("input",)),
+        "input optional: every request must bring every input",
+    ),
+    (
+        _tensor_has("label_filename", ("output",)),
+        "output label_filename: values are answered, classification with labels is not offered",
+    ),
+    (
+        _has("model_warmup"),
+        "model_warmup: every version is warmed before it is ready, with made-up inputs",
+    ),
+    (
+        _has("optimization"),
+        "optimization: ONNX Runtime's own defaults are used",
+    ),
+    (
+        _has("response_cache", "enable"),
+        "response_cache: every request runs the model",
+    ),
+    (
+        _has("cc_model_filenames"),
+        "cc_model_filenames: every device gets default_model_filename",
+    ),
+    (
+        _has("metric_tags"),
+        "metric_tags: a servable has no labels of its own in metrics",
+    ),
+    (
+        _has("model_metrics"),
+        "model_metrics: a servable has no buckets of its own in metrics",
+    ),
+    (
+        _has("runtime"),
+        "runtime: the engine is ONNX Runtime, as installed with the server",
+    ),
+)
