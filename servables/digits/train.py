@@ -1,4 +1,4 @@
-"""Train the digits servable and write its model and sample request; numpy, nothing heavier.
+"""Train the digits servable and write its model and an example; numpy, nothing heavier.
 
     python servables/digits/train.py
 
@@ -213,15 +213,16 @@ def predict(params: Params, images: Floats) -> Labels:
     return np.asarray(logits.argmax(axis=1), np.int64)
 
 
-def sample_request(held_out: Digits) -> str:
-    """Return the body of ``POST /predict`` for one held-out digit, numbers kept short."""
+def sample(held_out: Digits) -> tuple[str, str]:
+    """Return the body of ``POST /predict`` for one held-out digit, and its right answer."""
     image = held_out.images[SAMPLE].astype(int).tolist()
     body = {"servable": "digits", "instances": [{"image": image}]}
-    return json.dumps(body, separators=(",", ":")) + "\n"
+    answer = {"instances": [{"label": int(held_out.labels[SAMPLE])}]}
+    return json.dumps(body, separators=(",", ":")) + "\n", json.dumps(answer) + "\n"
 
 
 def main() -> None:
-    """Train, print the held-out accuracy, write ``1/model.onnx`` and ``sample.json``."""
+    """Train, print the held-out accuracy, write ``1/model.onnx`` and the two JSON files."""
     training, held_out = split()
     # One thread: the order of additions, and so every weight, is then the same on each run.
     with threadpool_limits(limits=1):
@@ -231,7 +232,9 @@ def main() -> None:
     print(f"held-out accuracy: {right}/{total} = {right / total:.2%}")
     (HERE / "1").mkdir(exist_ok=True)
     (HERE / "1" / "model.onnx").write_bytes(to_onnx(params).SerializeToString(deterministic=True))
-    (HERE / "sample.json").write_text(sample_request(held_out))
+    body, answer = sample(held_out)
+    (HERE / "sample.json").write_text(body)
+    (HERE / "answer.json").write_text(answer)
     print(f"sample.json holds a {held_out.labels[SAMPLE]}")
 
 

@@ -1,4 +1,4 @@
-"""How ``serving start`` ends when it cannot begin."""
+"""How ``serving start`` ends: when it cannot begin, and when it is asked to."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ def test_folder_where_nothing_loads_is_not_ready_and_says_why(tmp_path: Path) ->
         assert "no format that is known" in answer["error"]
         assert server.stop() == 0
     assert not (tmp_path / "scratch" / "ready.json").exists()
+
+
+def test_stopped_server_ends_with_0_and_takes_its_ready_file_away(tmp_path: Path) -> None:
+    with serving(SERVABLES, tmp_path) as server:
+        assert (tmp_path / "ready.json").exists()
+        assert server.get("/v2/health/ready")[0] == 200
+        assert server.stop() == 0
+    assert not (tmp_path / "ready.json").exists()

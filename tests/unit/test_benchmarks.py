@@ -15,8 +15,9 @@ import pytest
 from benchmarks import engine, processes
 from benchmarks.load import drive
 from benchmarks.measure import Row
-from benchmarks.report import share_of_echo
+from benchmarks.report import scaling_section, share_of_echo
 from benchmarks.resnet import resnet50
+from benchmarks.scaling import MODEL, WIRE, Scaling
 from benchmarks.wires import WrongAnswer, check, check_echo, framed, wires
 from benchmarks.workloads import WORKLOADS, Case, prepare
 
@@ -132,6 +133,23 @@ def test_share_of_echo_is_taken_at_the_same_body_and_concurrency():
     echoes = [row("grpc", 1, 10), row("rest-json", 8, 20), row("grpc", 8, 40)]
     assert share_of_echo(row("grpc", 8, 30), echoes) == 0.75
     assert share_of_echo(row("grpc", 64, 30), echoes) is None
+
+
+def test_scaling_is_the_rate_of_two_workers_over_that_of_one():
+    def row(rate: float) -> Row:
+        return Row("v2-binary", 8, 1, rate, 0, 0, 0, 0, 0, 0, (rate,))
+
+    scaling = Scaling("net", "v2-binary", 8, one=row(200), two=row(350))
+    assert scaling.ratio == 1.75
+    text = "\n".join(scaling_section(scaling))
+    assert "2 workers / 1 worker = **1.75** in requests/s, 8 clients, v2-binary" in text
+    assert "| 1 | **200** (200) |" in text
+    assert "| 2 | **350** (350) |" in text
+
+
+def test_scaling_model_and_wire_are_among_those_that_are_measured(tiny):
+    assert MODEL in [work.name for work in WORKLOADS]
+    assert WIRE in [wire.name for wire in wires(tiny)]
 
 
 def test_resnet50_has_its_published_size(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_list_file_that_the_helper_dies_of_is_a_reason_and_quiet(root: Path, put
 
 def test_list_verbose_shows_file_size_producer_digest_and_notes(root: Path, put: Put) -> None:
     put("digits/3/model.onnx", DIGITS)
-    put("digits/config.pbtxt", "")
+    put("digits/servable_config.py", "")
     plain, verbose = listed(root).stdout, listed(root, "-v").stdout
     for text in (
         "    file: digits/3/model.onnx, 3.0 MiB",
@@ -175,11 +176,38 @@ def test_list_verbose_shows_file_size_producer_digest_and_notes(root: Path, put:
         "    holds: opset 17, 12 nodes",
         "    sha256: " + "ab" * 32,
         "    batched: axis 0 was carried to every output",
-        "    note: config.pbtxt is not read by this build",
+        "    note: servable_config.py is not run by this build",
         "    note: a note on it",
     ):
         assert text in verbose
         assert text not in plain
+
+
+def test_list_verbose_says_how_to_call_what_runs(root: Path, put: Put) -> None:
+    small = Signature((TensorSpec("x", FP32, ("n", 2)),), (TensorSpec("y", FP32, ("n",)),))
+    put("small/1/model.onnx", replace(DIGITS, signature=small, batch=BatchAxes.refused("a test")))
+    put("digits/1/model.onnx", DIGITS)
+    put("ascend/1/net.om", OM)
+    lines = listed(root, "-v").stdout.splitlines()
+    assert [line for line in lines if "    try: " in line] == [
+        "    try: curl http://localhost:1500/v2/models/digits",
+        "    try: curl http://localhost:1500/predict "
+        """-d '{"servable": "small", "instances": [{"x": [[0.5, 0.5]]}]}'""",
+    ]
+
+
+def test_list_verbose_shows_the_example_beside_a_servable(root: Path, put: Put) -> None:
+    put("digits/1/model.onnx", DIGITS)
+    put("digits/sample.json", '{"servable": "digits", "instances": [{"image": []}]}')
+    put("digits/answer.json", '{"instances": [{"label": 5}]}')
+    text = listed(root, "-v").stdout
+    assert f"    try: curl http://localhost:1500/predict -d @{root}/digits/sample.json\n" in text
+    assert '    its answer holds: {"instances": [{"label": 5}]}\n' in text
+    (row,) = documents(root)
+    assert row["example"] == {
+        "request": {"servable": "digits", "instances": [{"image": []}]},
+        "answer": {"instances": [{"label": 5}]},
+    }
 
 
 def test_list_json_is_complete(root: Path, put: Put) -> None:

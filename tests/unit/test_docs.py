@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 import tomllib
@@ -15,12 +16,17 @@ from serving.artifact import Format
 from serving.cli.start import start_command
 from serving.config import ServerSettings
 from serving.exit_codes import ExitCode
+from serving.frontends.rest.routes import build_routes
 from serving.repository.settings import parse_settings, reference_markdown
+from tests.doubles.plane import StubPlane
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")],
+    file
+    for folder in (".", "docs", "benchmarks", "servables/*")
+    for file in ROOT.glob(f"{folder}/*.md")
 )
 
 
@@ -61,8 +67,8 @@ def test_ci_runs_the_second_block_of_the_readme() -> None:
     assert printed == blocks(README.read_text(), "sh")[1]
 
 
-def test_readme_lists_every_flag_with_its_default() -> None:
-    rows = table(README.read_text(), "flag")
+def test_operations_lists_every_flag_with_its_default() -> None:
+    rows = table(OPERATIONS.read_text(), "flag")
     flags = {option.opts[0] for option in start_command.params if isinstance(option, click.Option)}
     assert set(rows) == flags
     for field in dataclasses.fields(ServerSettings):
@@ -72,13 +78,14 @@ def test_readme_lists_every_flag_with_its_default() -> None:
         assert rows["--" + field.name.replace("_", "-")][0] == str(default)
 
 
-def test_readme_lists_every_exit_code() -> None:
-    rows = table(README.read_text(), "exit code")
+def test_operations_lists_every_exit_code() -> None:
+    rows = table(OPERATIONS.read_text(), "exit code")
     assert rows == {str(int(code)): [code.meaning] for code in ExitCode}
 
 
-def test_readme_names_every_format() -> None:
-    named = " ".join(table(README.read_text(), "format")).lower()
+@pytest.mark.parametrize("file", [README, ROOT / "docs" / "formats.md"], ids=lambda p: p.name)
+def test_documents_name_every_format(file: Path) -> None:
+    named = " ".join(table(file.read_text(), "format")).lower()
     words = {
         Format.ONNX: "onnx", Format.MINDIR: "mindir", Format.MINDIR_ENCRYPTED: "also encrypted",
         Format.AIR: "air", Format.OM: "om", Format.CHECKPOINT: "checkpoint",
@@ -94,7 +101,11 @@ def test_settings_reference_is_the_code_s() -> None:
     assert reference_markdown() in (ROOT / "docs" / "servable-toml.md").read_text()
 
 
-@pytest.mark.parametrize("file", [README, ROOT / "docs" / "servable-toml.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "file",
+    [README, ROOT / "docs" / "servable-toml.md", ROOT / "docs" / "batching.md"],
+    ids=lambda p: p.name,
+)
 def test_settings_shown_as_an_example_are_accepted(file: Path) -> None:
     examples = blocks(file.read_text(), "toml")
     assert examples
@@ -103,9 +114,12 @@ def test_settings_shown_as_an_example_are_accepted(file: Path) -> None:
         assert settings.model_fields_set == set(tomllib.loads(example))
 
 
-def test_readme_python_example_compiles() -> None:
-    (example,) = blocks(README.read_text(), "python")
-    compile(example, "README.md", "exec")
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_document_examples_of_python_and_json_can_be_read(file: Path) -> None:
+    for example in blocks(file.read_text(), "python"):
+        compile(example, file.name, "exec")
+    for example in blocks(file.read_text(), "json"):
+        json.loads(example.replace("[...]", "[]"))
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -116,9 +130,9 @@ def test_document_links_lead_somewhere(file: Path) -> None:
 
 def test_documents_name_only_paths_that_are_there() -> None:
     named: set[str] = set()
-    for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
-        text = (ROOT / name).read_text()
-        named |= set(re.findall(r"`((?:serving|tests|protos|docs|\.ci)/[\w./-]*)`", text))
+    folders = r"serving|tests|protos|docs|servables|deploy|\.ci"
+    for file in (README, ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")):
+        named |= set(re.findall(rf"`((?:{folders})/[\w./-]*)`", file.read_text()))
     assert len(named) >= 12
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
@@ -135,3 +149,14 @@ def test_license_is_the_one_that_the_package_states() -> None:
     assert "Apache License" in text
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_readme_leads_to_every_guide() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", README.read_text()))
+    assert linked == {f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")}
+
+
+def test_operations_names_only_routes_that_are_there() -> None:
+    paths = {route.path for route in build_routes(StubPlane()).routes}  # type: ignore[attr-defined]
+    rows = table(OPERATIONS.read_text(), "path")
+    assert {path.replace("NAME", "{name}") for path in rows} <= paths

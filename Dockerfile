@@ -1,0 +1,36 @@
+# The server in a small image without compilers, run by a user without rights.
+#
+#   docker build -t serving .
+#   docker run --rm -p 127.0.0.1:1500:1500 -p 127.0.0.1:5500:5500 -v "$PWD/servables:/models:ro" serving
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY serving ./serving
+RUN python -m venv /opt/serving && /opt/serving/bin/pip install --no-cache-dir .
+
+FROM python:3.12-slim
+RUN useradd --system --uid 10001 --create-home --home-dir /cache serving
+COPY --from=build /opt/serving /opt/serving
+
+# Inside a container 127.0.0.1 is reached by nobody else, so here the server listens on all of the
+# container's addresses. Who may reach those is decided by `docker run -p`, or by the cluster.
+ENV PATH=/opt/serving/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    SERVING_HOST=0.0.0.0 \
+    SERVING_MODEL_DIR=/models \
+    SERVING_CACHE_DIR=/cache \
+    SERVING_LOG_FORMAT=json
+
+USER 10001
+WORKDIR /models
+VOLUME /cache
+EXPOSE 1500 5500
+
+# Live, not ready: a container is not to be replaced because a model takes long to load.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('SERVING_REST_PORT', '1500') + '/v2/health/live', timeout=4)"]
+
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["serving"]
+CMD ["start"]
