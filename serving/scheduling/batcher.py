@@ -23,7 +23,7 @@ class Waiting(NamedTuple):
     ``rows`` are the row counts of the requests at the head that may share a run, in order;
     ``total_rows`` counts all that wait, ``running_rows`` what slots are at; ``oldest_s`` is how
     long the first has waited and ``quiet_s`` how long ago the last came. ``closed`` says that
-    no more may join the head.
+    no more may join the head, ``lingers`` that the event loop may be about to bring some.
     """
 
     rows: Sequence[int]
@@ -35,6 +35,7 @@ class Waiting(NamedTuple):
     expected_rows: int = 0
     quiet_s: float = 0.0
     patience_s: float = 0.0
+    lingers: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Limits:
 
 
 class Decision(NamedTuple):
-    """Run the first ``requests`` now, or look again in ``wait_s``.
+    """Run the first ``requests`` now, or look again in ``wait_s`` (0: at the loop's next turn).
 
     ``part_rows`` is set when the first request alone is larger than a batch: so many of its
     rows go now. ``in_vain`` says that company was waited for and did not come.
@@ -71,6 +72,8 @@ def decide(waiting: Waiting, slots: int, limits: Limits) -> Decision:
             return Decision(wait_s=remaining)
     if rows[0] > most:
         return Decision(1, part_rows=max(1, min(most, -(-total // max(1, slots)))))
+    if waiting.lingers and not waiting.closed and total < min(most, waiting.best_rows):
+        return Decision(wait_s=0.0)
     inside = total + waiting.running_rows + waiting.expected_rows
     share = max(1, min(most, waiting.best_rows, -(-inside // max(1, slots))))
     in_vain = False

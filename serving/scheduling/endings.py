@@ -24,14 +24,12 @@ class Endings:
 
     def finished(self, flight: Flight, done: Done) -> None:
         """A run went well: its requests are answered, or go on with their next rows."""
-        statistics = flight.line.statistics
-        statistics.input_ns += done.input_ns
-        statistics.infer_ns += done.infer_ns
-        statistics.output_ns += done.output_ns
+        now = time.monotonic()
+        flight.line.statistics.ran(flight.rows, done, now)
         flight.shape.cost.ran(flight.rows, done.infer_ns / 1e9)
         if done.outputs is None:
             for piece in flight.pieces:
-                self._advance(piece)
+                self._advance(piece, done, now)
             return
         try:
             results = self._results(flight, done)
@@ -39,13 +37,14 @@ class Endings:
             for ticket in flight.wanted:
                 self.fail(ticket, error)
             return
-        self._hand_out(flight, results)
+        self._hand_out(flight, results, done, now)
         results.release()
 
     def failed(self, flight: Flight, failed: Failed) -> None:
         """A run failed: one request alone has its error, of several each runs again by itself."""
         if flight.scratch is not None:
             self._arena.give(flight.scratch)
+        flight.line.statistics.failed_runs += 1
         error = from_wire(failed.code, failed.message)
         alone = len(flight.pieces) == 1
         for ticket in flight.wanted:
@@ -73,7 +72,7 @@ class Endings:
             return
         let_go(ticket)
         ticket.line.outstanding -= 1
-        ticket.line.statistics.failures += 1
+        ticket.line.statistics.fail(error, time.monotonic() - ticket.born)
         _log.debug("failed: %s", error, extra=who(ticket))
         ticket.fail(error)
 
@@ -102,7 +101,7 @@ class Endings:
             shape.learn(results.row_fields(flight.rows, line.description.batch))
         return results
 
-    def _hand_out(self, flight: Flight, results: Results) -> None:
+    def _hand_out(self, flight: Flight, results: Results, done: Done, now: float) -> None:
         batched = flight.line.description.batch.batched
         if batched and len(flight.pieces) > 1 and not results.has_rows(flight.rows):
             for ticket in flight.wanted:
@@ -115,15 +114,16 @@ class Endings:
             ticket = piece.ticket
             start = ticket.first + piece.offset - flight.first if batched else 0
             ticket.parts.append(Part(piece.offset, piece.rows, results, start))
-            self._advance(piece)
+            self._advance(piece, done, now)
 
-    def _advance(self, piece: Piece) -> None:
+    def _advance(self, piece: Piece, done: Done, now: float) -> None:
         """Rows of a request are done; with the last of them it is answered."""
         if piece.stale:
             return
         ticket = piece.ticket
         ticket.unfinished -= piece.rows
         if ticket.unfinished:
+            ticket.earlier += (done,)
             return
         line = ticket.line
         try:
@@ -132,9 +132,12 @@ class Endings:
             self.fail(ticket, error)
             return
         line.outstanding -= 1
+        born = ticket.born
+        line.statistics.answered(ticket.rows, now - born, ticket.sent - born, done)
+        for run in ticket.earlier:
+            line.statistics.spent(run)
         if _log.isEnabledFor(logging.DEBUG):
-            waited_ms = (time.monotonic() - ticket.born) * 1e3
-            _log.debug("answered after %.2f ms", waited_ms, extra=who(ticket))
+            _log.debug("answered after %.2f ms", (now - born) * 1e3, extra=who(ticket))
         ticket.succeed(response)
 
 

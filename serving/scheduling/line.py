@@ -10,7 +10,7 @@ import collections
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serving.channel.arena import Arena
 from serving.channel.batch_buffer import BatchBuffer
@@ -20,8 +20,11 @@ from serving.scheduling.admission import Admission, Look, admit, look
 from serving.scheduling.batch import Batch, ShapeClass
 from serving.scheduling.batcher import Limits, Waiting
 from serving.scheduling.company import LONGEST_S, Company
+from serving.scheduling.pace import Pace
 from serving.scheduling.piece import Piece
+from serving.scheduling.statistics import LineStatistics, unanswered
 from serving.scheduling.ticket import Ticket
+from serving.statistics import VersionStatistics
 from serving.tensor import fixed_batch
 
 _LOOKS_REMEMBERED = 1024
@@ -37,20 +40,6 @@ class LineSettings:
     max_queue_delay_s: float | None = None
     max_queue_size: int = 1000
     max_queue_bytes: int = 512 << 20
-
-
-@dataclass
-class LineStatistics:
-    """What has happened here; times in nanoseconds, summed over runs."""
-
-    requests: int = 0
-    failures: int = 0
-    rows: int = 0
-    runs: int = 0
-    input_ns: int = 0
-    infer_ns: int = 0
-    output_ns: int = 0
-    batch_sizes: collections.Counter[int] = field(default_factory=collections.Counter)
 
 
 class Line:
@@ -88,6 +77,7 @@ class Line:
         self._running = 0
         self._running_rows = 0
         self._company = Company()
+        self._pace = Pace()
         self.on_free: Callable[[], None] = lambda: None
         self.on_wait: Callable[[Line], None] = lambda _line: None
 
@@ -120,6 +110,7 @@ class Line:
                 given=f"{self.waiting} waiting",
                 fix="try again later, or raise max_queue_size or --workers",
                 retry_after_s=1.0,
+                limit=settings.max_queue_size,
             )
         if self.waiting and self.waiting_bytes + rows_bytes > settings.max_queue_bytes:
             raise Overloaded(
@@ -191,20 +182,23 @@ class Line:
         cost = head.shape.cost
         inside = self._waiting_rows + self._running_rows
         learns = self.limits.max_queue_delay_s is None
+        best = self.fixed or cost.best_rows(self.max_batch)
         return head, Waiting(
             rows,
             self._waiting_rows,
             now - head.tickets[0].born,
             not head.open,
             self._running_rows,
-            cost.best_rows(self.max_batch) if not self.fixed else self.fixed,
+            best,
             self._company.expected(inside) if learns else 0,
             now - self._company.latest_s,
             min(cost.fixed_s, LONGEST_S),
+            learns and self._waiting_rows < best and self._pace.lingers(now, self._waiting_rows),
         )
 
     def sent(self, rows: int, now: float, in_vain: bool, shape: ShapeClass) -> None:
         """A run of so many rows has been cut and goes to a worker."""
+        self._pace.sent(self._waiting_rows + rows)
         self._running += 1
         self._running_rows += rows
         inside = self._waiting_rows + self._running_rows
@@ -253,6 +247,34 @@ class Line:
         for batch in list(self._pending):
             yield from list(batch.tickets)
         yield from [entry[3] for entry in list(self._queue) if entry[3].waiting]
+
+    # -- what has happened here ----------------------------------------------------------------
+
+    def snapshot(self, now: float, clock_s: float) -> VersionStatistics:
+        """Return the counters as they stand at ``now``, which ``clock_s`` is in Unix time."""
+        counted = self.statistics
+        ago_s = now - counted.latest_s
+        return VersionStatistics(
+            servable=self.description.servable,
+            version=self.description.version,
+            rows=counted.rows,
+            success_ns=round(counted.success_s * 1e9),
+            queue_ns=round(counted.queue_s * 1e9),
+            input_ns=counted.input_ns,
+            infer_ns=counted.infer_ns,
+            output_ns=counted.output_ns,
+            latencies=tuple(counted.latencies),
+            runs=counted.by_size(),
+            failed_runs=counted.failed_runs,
+            last_run_ms=round((clock_s - ago_s) * 1e3) if counted.sizes else 0,
+            failures=unanswered(counted.failed),
+            fail_ns=round(counted.fail_s * 1e9),
+            refusals=unanswered(counted.refused),
+            unfinished=self.outstanding,
+            waiting=self.waiting,
+            waiting_rows=self._waiting_rows,
+            waiting_bytes=self.waiting_bytes,
+        )
 
     # -- inside -------------------------------------------------------------------------------
 

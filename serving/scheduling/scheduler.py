@@ -101,6 +101,7 @@ class Scheduler:
         slot.lost = True
         flight = self._flights.get(slot.busy)
         if flight is not None:
+            flight.line.statistics.failed_runs += 1
             for ticket in flight.wanted:
                 self._endings.again(ticket, _lost())
             flight.pieces = []
@@ -232,7 +233,11 @@ class Scheduler:
             slot = self._free_slot(line.model)
             if slot is None or not self._dispatch(line, slot, now, waits):
                 held.add(line.model)
-        self._alarm.set(min(waits) if waits else None)
+        wait_s = min(waits, default=None)
+        if wait_s == 0.0:
+            self.pump_soon()
+        else:
+            self._alarm.set(wait_s)
 
     def _next(self, held: set[int]) -> Line | None:
         """Return the line whose head has waited longest.
@@ -263,6 +268,9 @@ class Scheduler:
         buffer = batch.buffer
         buffer.hold()  # the run's, taken before the batch may let go of it
         pieces = line.cut(batch, decision.requests, decision.part_rows)
+        for piece in pieces:
+            if not piece.offset:
+                piece.ticket.sent = now
         line.sent(sum([piece.rows for piece in pieces]), now, decision.in_vain, batch.shape)
         self._send(line, batch, pieces, slot)
         return True
@@ -292,9 +300,6 @@ class Scheduler:
         self._flights[run.run] = Flight(
             run.run, line, batch.shape, buffer, first, rows, asked, pieces, slot, scratch
         )
-        line.statistics.runs += 1
-        line.statistics.rows += rows
-        line.statistics.batch_sizes[rows] += 1
         slot.send(run, buffer.layout, segments)
 
     def _scratch(self, shape: ShapeClass) -> Segment | None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from serving.channel.batch_buffer import text_bytes
+from serving.channel.messages import Done
 from serving.errors import ServingError
 from serving.request import InferRequest, InferResponse
 from serving.scheduling.admission import Admission
@@ -21,13 +22,14 @@ class Ticket:
     """A claim: what the data plane hands out. Touched by the event loop only.
 
     ``inputs`` are in signature order. ``first`` is its first row in ``batch``; ``dispatched``
-    of its rows have been sent to workers and ``unfinished`` are not back yet.
+    of its rows have been sent to workers and ``unfinished`` are not back yet. It was ``sent``
+    when the first of them was; ``earlier`` are the runs that are over, of one cut into several.
     """
 
     __slots__ = (
         "admission", "alone", "answer", "attempts", "batch", "born", "closed", "committed",
-        "dispatched", "first", "inputs", "line", "nbytes", "parts", "request", "rows", "shape",
-        "text", "timer", "unfinished", "waiting",
+        "dispatched", "earlier", "first", "inputs", "line", "nbytes", "parts", "request", "rows",
+        "sent", "shape", "text", "timer", "unfinished", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +47,7 @@ class Ticket:
         self.line = line
         self.answer = answer
         self.born = born
+        self.sent = born
         order = admission.order
         self.inputs: tuple[Tensor, ...] = (
             request.inputs if order is None else tuple([request.inputs[i] for i in order])
@@ -67,6 +70,7 @@ class Ticket:
         self.dispatched = 0
         self.unfinished = self.rows
         self.parts: list[Part] = []
+        self.earlier: tuple[Done, ...] = ()
 
     def succeed(self, response: InferResponse) -> None:
         """Answer; if nobody waits any more the response is released at once."""

@@ -57,3 +57,12 @@ def test_batcher_waits_for_expected_company_until_it_is_quiet_for_too_long() -> 
     assert decide(waiting(1, 0.125, closed=True), 2, Limits(32)) == Decision(1)
     # A delay that settings name is all the waiting there is.
     assert decide(waiting(1, 0.25), 2, Limits(32, 0.05)) == Decision(wait_s=0.25)
+
+
+def test_batcher_looks_again_at_the_next_turn_while_the_loop_may_bring_more() -> None:
+    def waiting(rows: int, **more: bool | int) -> Waiting:
+        return Waiting([1] * rows, rows, 0.0, lingers=True, **{"closed": False, **more})  # type: ignore[arg-type]
+
+    assert decide(waiting(3), 1, Limits(32)) == Decision(wait_s=0.0)
+    assert decide(waiting(3, closed=True), 1, Limits(32)) == Decision(3)
+    assert decide(waiting(8, best_rows=8), 1, Limits(32)) == Decision(8)
