@@ -7,7 +7,7 @@ line of JSON, so the master never parses a model file itself. Python 3.9 syntax.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from serving.tensor import BatchAxes, Signature
@@ -29,6 +29,20 @@ class Format(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """The ONNX model that was made of a file, and is what an engine loads.
+
+    ``identity`` is a SHA-256 of the file, the converter and its options: equal models, equal
+    identities. ``cached`` says that it was made before; ``took_s`` is how long it took then.
+    """
+
+    path: str
+    identity: str
+    took_s: float = 0.0
+    cached: bool = False
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One model file (or its main file), described.
 
@@ -36,7 +50,9 @@ class Artifact:
     ``batch`` is the claim of the axis walk; the worker still tests it on real runs.
     ``static_outputs`` is true when every output's shape follows from the inputs' shapes.
     ``digest`` is the SHA-256 of everything the model consists of, external data included.
-    ``producer`` and ``detail`` are for people (``pytorch 2.5``, ``opset 17, 84 nodes``).
+    ``producer`` and ``detail`` are for people (``pytorch 2.5``, ``opset 17, 84 nodes``);
+    ``operators`` counts the file's operators by name.
+    ``conversion`` is set where the file had to be converted to run.
     """
 
     format: Format
@@ -50,6 +66,13 @@ class Artifact:
     producer: str = ""
     detail: str = ""
     notes: Tuple[str, ...] = field(default_factory=tuple)
+    operators: Mapping[str, int] = field(default_factory=dict)
+    conversion: Optional[Conversion] = None
+
+    @property
+    def identity(self) -> str:
+        """What proofs about the model are remembered by; empty if nothing identifies it."""
+        return self.digest if self.conversion is None else self.conversion.identity
 
     @property
     def runnable(self) -> bool:
@@ -70,12 +93,15 @@ class Artifact:
             "producer": self.producer,
             "detail": self.detail,
             "notes": list(self.notes),
+            "operators": dict(self.operators),
+            "conversion": None if self.conversion is None else asdict(self.conversion),
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Artifact":
         """Rebuild what ``to_json`` wrote."""
         signature = data["signature"]
+        conversion = data.get("conversion")
         return Artifact(
             format=Format(data["format"]),
             backend=data["backend"],
@@ -88,4 +114,6 @@ class Artifact:
             producer=data["producer"],
             detail=data["detail"],
             notes=tuple(data["notes"]),
+            operators=dict(data.get("operators", {})),
+            conversion=None if conversion is None else Conversion(**conversion),
         )

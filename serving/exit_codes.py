@@ -27,6 +27,8 @@ class ExitCode(enum.IntEnum):
     START_FAILED = 5, "a worker or front end could not be started"
     NO_SERVER = 6, "no server answers at the address"
     REFUSED = 7, "the server refused the request or could not answer it"
+    BAD_MODEL = 8, "a model file cannot be converted or run here"
+    DIFFERS = 9, "a converted model answers otherwise than it should"
 
 
 def exit_code_for(error: ServingError) -> ExitCode:

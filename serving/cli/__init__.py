@@ -1,4 +1,4 @@
-"""The ``serving`` command: ``start``, ``list`` and ``predict``."""
+"""The ``serving`` command: ``start``, ``list``, ``predict``, ``inspect``, ``convert``."""
 
 from serving.cli.command import main
 

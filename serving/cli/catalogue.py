@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
+from serving.config import ServerSettings
 
 _WIDTHS = (60, 100)
 _INSPECT_TIMEOUT_S = 120.0
@@ -25,31 +26,60 @@ _INSPECT_TIMEOUT_S = 120.0
 @option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
 @option(
     "inspect-timeout-s",
-    "How long looking into one model file may take, in seconds.",
+    "How long looking into one model file may give no sign of progress, in seconds.",
     type=Seconds(min=0, min_open=True),
     default=_INSPECT_TIMEOUT_S,
     metavar="S",
+)
+@option(
+    "cache-dir",
+    "Folder of converted models, shared with serving start.",
+    type=Folder(),
+    metavar="DIR",
+)
+@option(
+    "cache-mb",
+    "Disk space in the cache folder that converted models may take, in MiB.",
+    type=click.IntRange(min=0),
+    default=ServerSettings.cache_mb,
+    metavar="N",
 )
 @click.option(
     "-v", "--verbose", is_flag=True, help="Show files, sizes, digests, notes and a call too."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
-def list_command(model_dir: Path, inspect_timeout_s: float, verbose: bool, as_json: bool) -> None:
+def list_command(
+    model_dir: Path,
+    inspect_timeout_s: float,
+    cache_dir: Path | None,
+    cache_mb: int,
+    verbose: bool,
+    as_json: bool,
+) -> None:
     """Show what would be served from a folder, and why something would not.
 
     Looks into every model file in a helper process; no server is started and no model is run.
+    What has to be converted is converted, and kept for serving start.
     """
     import asyncio
 
     from serving.cli import inventory, table
+    from serving.lifecycle.proofs import default_cache_dir
     from serving.repository import inspector
+    from serving.repository.conversions import Conversions
     from serving.repository.scanner import scan
 
     found = scan(model_dir)
-    with _quiet(unless=verbose):
-        looked = inspector.inspect(
-            inventory.wanted_paths(found), timeout_s=inspect_timeout_s, module=inspector.HELPER
-        )
+    with (
+        _quiet(unless=verbose),
+        contextlib.closing(Conversions(cache_dir or default_cache_dir(), cache_mb)) as conversions,
+        contextlib.ExitStack() as kept,
+    ):
+        questions = []
+        for path, settings in inventory.wanted_files(found):
+            asked = kept.enter_context(contextlib.closing(conversions.ask(path, settings)))
+            questions.append(asked.question)
+        looked = inspector.inspect(questions, timeout_s=inspect_timeout_s, module=inspector.HELPER)
         artifacts = asyncio.run(looked)
     listed = inventory.take(found, artifacts, model_dir)
     if as_json:

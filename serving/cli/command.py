@@ -11,8 +11,13 @@ import click
 
 from serving import __version__
 from serving.cli.catalogue import list_command
+from serving.cli.convert import convert_command
+from serving.cli.inspect import inspect_command
+from serving.cli.load import load_command
 from serving.cli.predict import predict_command
 from serving.cli.start import start_command
+from serving.cli.status import status_command
+from serving.cli.unload import unload_command
 from serving.errors import ServingError
 from serving.exit_codes import ExitCode, exit_code_for
 
@@ -22,6 +27,9 @@ Examples:
   serving start --model-dir servables
   serving list --model-dir servables -v
   serving predict digits servables/digits/sample.json
+  serving inspect net.mindir
+  serving convert net.mindir -o net.onnx
+  serving status
 
 \b
 The model directory:
@@ -58,3 +66,8 @@ def main() -> None:
 main.add_command(start_command)
 main.add_command(list_command)
 main.add_command(predict_command)
+main.add_command(status_command)
+main.add_command(load_command)
+main.add_command(unload_command)
+main.add_command(inspect_command)
+main.add_command(convert_command)

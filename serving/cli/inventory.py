@@ -13,6 +13,7 @@ from serving.frontends.example_call import one_line
 from serving.lifecycle.policy import absent, wanted
 from serving.repository.example import Example
 from serving.repository.scanner import RepositoryScan, ServableScan, VersionScan
+from serving.repository.settings import ServableSettings
 from serving.repository.verdict import Verdict, judge
 from serving.request import Description
 
@@ -49,15 +50,15 @@ class Inventory:
     notes: tuple[str, ...] = ()
 
 
-def wanted_paths(scan: RepositoryScan) -> list[Path]:
-    """Return the model files that the version policies ask for: those to look into."""
-    paths: list[Path] = []
+def wanted_files(scan: RepositoryScan) -> list[tuple[Path, ServableSettings]]:
+    """Return the model files that the version policies ask for, to look into, with settings."""
+    files: list[tuple[Path, ServableSettings]] = []
     for servable in scan.servables:
         for number in wanted(servable.available, servable.settings.versions):
             path = servable.version(number).path
             if path is not None:
-                paths.append(path)
-    return paths
+                files.append((path, servable.settings))
+    return files
 
 
 def take(scan: RepositoryScan, artifacts: Mapping[Path, Artifact], model_dir: Path) -> Inventory:

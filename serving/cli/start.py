@@ -102,6 +102,32 @@ A flag wins over the environment, the environment over the file, the file over t
     metavar="S",
 )
 @option(
+    "model-control",
+    "poll: follow changes of the folder; none: load once; explicit: load and unload on request "
+    "(`serving load`, `serving unload`, V2 repository calls).",
+    type=click.Choice(["none", "poll", "explicit"]),
+    default=_DEFAULTS["model_control"],
+)
+@option(
+    "poll-interval-s",
+    "How often the folder is looked at, in seconds.",
+    type=Seconds(min=0.05),
+    default=_DEFAULTS["poll_interval_s"],
+    metavar="S",
+)
+@option(
+    "load-servables",
+    "With explicit control: what to load at the start, as NAME,NAME or *.",
+    default=_DEFAULTS["load_servables"],
+    metavar="NAMES",
+)
+@option(
+    "admin-token-file",
+    "With explicit control: file with the secret that loading and unloading asks for.",
+    type=Folder(),
+    metavar="FILE",
+)
+@option(
     "strict-readiness",
     "Report ready only if every servable is, not just one.",
     is_flag=True,
@@ -110,6 +136,13 @@ A flag wins over the environment, the environment over the file, the file over t
 @option("ready-file", "File to create once the server is ready.", type=Folder(), metavar="FILE")
 @option(
     "cache-dir", "Folder for what is kept from one start to the next.", type=Folder(), metavar="DIR"
+)
+@option(
+    "cache-mb",
+    "Disk space in the cache folder that converted models may take, in MiB.",
+    type=click.IntRange(min=0),
+    default=_DEFAULTS["cache_mb"],
+    metavar="N",
 )
 @option(
     "log-format",
@@ -161,4 +194,7 @@ def checked(settings: ServerSettings) -> ServerSettings:
             f"--rest-port and --grpc-port are both {settings.rest_port}", where="--grpc-port",
             expected="two different ports", fix="0 picks a free one",
         )  # fmt: skip
+    from serving.master.gate import check_exposed
+
+    check_exposed(settings)
     return dataclasses.replace(settings, devices="cpu", model_dir=Path(settings.model_dir))

@@ -87,7 +87,7 @@ def _details(row: Row, width: int) -> list[str]:
     lines: list[str] = []
     if row.file:
         size_bytes = row.artifact.size_bytes if row.artifact is not None else 0
-        size = f", {_size(size_bytes)}" if size_bytes else ""
+        size = f", {size_text(size_bytes)}" if size_bytes else ""
         lines += _wrapped(f"{_INDENT}file: ", row.file + size, width)
     if row.artifact is not None:
         for label, text in (
@@ -134,7 +134,8 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _size(size: int) -> str:
+def size_text(size: int) -> str:
+    """Return a number of bytes for people."""
     if size < 1 << 10:
         return f"{size} bytes"
     number, unit = size / (1 << 10), "KiB"

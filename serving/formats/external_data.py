@@ -31,8 +31,8 @@ def external_files(model: onnx.ModelProto, folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for reference in references(model):
         if reference.location not in found:
-            found[reference.location] = _inside(reference, folder)
-        _check_whole(reference, found[reference.location])
+            found[reference.location] = locate(reference, folder)
+        check_whole(reference, found[reference.location])
     return dict(sorted(found.items()))
 
 
@@ -84,7 +84,8 @@ def _broken(tensor: str, why: str) -> LoadError:
     return LoadError(f"constant '{tensor}' {why}", code="broken_model", fix="export it again")
 
 
-def _inside(reference: Reference, folder: Path) -> Path:
+def locate(reference: Reference, folder: Path) -> Path:
+    """Return the file of a reference; raises ``LoadError`` if it is missing or outside."""
     location = reference.location
     parts = PurePosixPath(location.replace("\\", "/"))
     anchored = parts.is_absolute() or PureWindowsPath(location).anchor
@@ -110,7 +111,8 @@ def _outside(reference: Reference) -> LoadError:
     )
 
 
-def _check_whole(reference: Reference, path: Path) -> None:
+def check_whole(reference: Reference, path: Path) -> None:
+    """Raise ``LoadError`` if the file is too short for a reference."""
     size = path.stat().st_size
     if reference.offset + reference.length > size:
         raise LoadError(

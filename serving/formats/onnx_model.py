@@ -6,7 +6,8 @@ only looked at for their size and streamed through the digest.
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -17,39 +18,52 @@ from serving.formats.batch_axis import prove
 from serving.formats.batch_axis.claim import fixed_length, real_inputs
 from serving.formats.batch_axis.inference import infer
 from serving.formats.batch_axis.step import Refusal
+from serving.formats.digest import digest_of
 from serving.formats.external_data import external_files
+from serving.formats.progress import SILENT, Progress
 from serving.formats.skeleton import read_skeleton
 from serving.formats.static_shapes import has_static_outputs
 from serving.tensor import BY_ONNX, BYTES, Dim, DType, Signature, TensorSpec
 
 BACKEND = "onnxruntime"
-_CHUNK_BYTES = 1 << 20
 
 
-def describe(path: Path) -> Artifact:
+def describe(path: Path, progress: Progress = SILENT) -> Artifact:
     """Return everything that is known of an ONNX file; raises ``LoadError``.
 
     Whether onnxruntime has every operator and opset of it is left to onnxruntime at load: its
     limits can only be asked of the engine itself, which no helper imports.
     """
     model = read_skeleton(path)
+    examined = examine(model)
+    files = external_files(model, path.parent)
+    return replace(
+        examined,
+        digest=digest_of(path, files, progress),
+        size_bytes=sum(p.stat().st_size for p in (path, *files.values())),
+        notes=tuple(f"weights in {name}" for name in files),
+    )
+
+
+def examine(model: onnx.ModelProto) -> Artifact:
+    """Return what follows from the graph alone, large weights left out; raises ``LoadError``."""
     if not model.HasField("graph") or not model.graph.output:
         raise LoadError("the ONNX file holds no graph with outputs", code="broken_model")
-    signature = read_signature(model)
-    files = external_files(model, path.parent)
-    paths = [path, *files.values()]
     return Artifact(
         Format.ONNX,
         backend=BACKEND,
-        signature=signature,
+        signature=read_signature(model),
         batch=prove(model),
         static_outputs=has_static_outputs(model.graph),
-        digest=_digest(path, files),
-        size_bytes=sum(p.stat().st_size for p in paths),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         detail=_detail(model),
-        notes=tuple(f"weights in {name}" for name in files),
+        operators=dict(Counter(_full_name(node) for node in model.graph.node).most_common()),
     )
+
+
+def _full_name(node: onnx.NodeProto) -> str:
+    domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
+    return f"{domain}{node.op_type}"
 
 
 def read_signature(model: onnx.ModelProto) -> Signature:
@@ -75,12 +89,16 @@ def _input(info: onnx.ValueInfoProto) -> TensorSpec:
     if kind != "tensor_type":
         told = (kind or "untyped value").replace("_type", "").replace("_", " ")
         raise LoadError(
-            f"input '{info.name}' is a {told}, and only tensors can be sent",
+            f"input '{info.name}' is {_article(told)} {told}, and only tensors can be sent",
             code="unsupported_input",
             fix="export the model with tensors as inputs",
         )
     tensor = info.type.tensor_type
     return TensorSpec(info.name, _dtype("input", info.name, tensor.elem_type), _shape(tensor))
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
 
 
 def _output(info: onnx.ValueInfoProto, types: dict[str, int]) -> TensorSpec:
@@ -129,19 +147,3 @@ def _detail(model: onnx.ModelProto) -> str:
     parts += [f"{domain} {versions[domain]}" for domain in sorted(versions) if domain != "ai.onnx"]
     count = len(model.graph.node)
     return ", ".join([*parts, f"{count} node{'' if count == 1 else 's'}"])
-
-
-def _digest(path: Path, files: dict[str, Path]) -> str:
-    """Return the SHA-256 of the file, or of it and each named file of weights in turn."""
-    digest = hashlib.sha256()
-    _feed(digest, path)
-    for location, file in files.items():
-        digest.update(f"\0{location}\0{file.stat().st_size}\0".encode())
-        _feed(digest, file)
-    return digest.hexdigest()
-
-
-def _feed(digest: hashlib._Hash, path: Path) -> None:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)

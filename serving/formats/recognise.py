@@ -28,7 +28,7 @@ _OM_HEADER_BYTES = 256
 _ENCRYPTED = (b"\xd8\x5e\x3a\x7f", b"\xd9\x5e\x3a\x7f", b"\xda\x5e\x3a\x7f")
 _TENSORRT = (b"vtrt", b"ptrt", b"ftrt")
 _PRODUCER = b"\x12\x09MindSpore"
-_HERE = "this build runs ONNX on CPUs through onnxruntime"
+_HERE = "this build runs ONNX and MindIR on CPUs through onnxruntime"
 _AS_ONNX = "export the network as ONNX (mindspore.export(..., file_format='ONNX'))"
 
 
@@ -79,11 +79,7 @@ def _by_mark(head: bytes, size: int, suffix: str) -> Recognised | None:
 def _encrypted(suffix: str) -> Recognised:
     if suffix == ".ckpt":
         return Recognised(Format.CHECKPOINT, "encrypted: " + _weights_only("checkpoint"))
-    return Recognised(
-        Format.MINDIR_ENCRYPTED,
-        "an encrypted MindIR is recognised, but this build can neither decrypt nor import it; "
-        f"{_AS_ONNX}",
-    )
+    return Recognised(Format.MINDIR_ENCRYPTED)
 
 
 def _weights_only(what: str) -> str:
@@ -117,7 +113,7 @@ def _by_message(data: Buffer, head: bytes, suffix: str) -> Recognised | None:
     if head[:1] != b"\x0a":
         return None
     if _is_mindir(head):
-        return _mindir()
+        return Recognised(Format.MINDIR)
     if _is_checkpoint(head):
         return Recognised(Format.CHECKPOINT, _weights_only("checkpoint"))
     if suffix == ".air" and _is_message(data):
@@ -126,13 +122,6 @@ def _by_message(data: Buffer, head: bytes, suffix: str) -> Recognised | None:
             f"an AIR model is compiled for an Ascend device by atc, and {_HERE}; {_AS_ONNX}",
         )
     return None
-
-
-def _mindir() -> Recognised:
-    return Recognised(
-        Format.MINDIR,
-        f"MindIR is recognised, but its importer is not part of this build yet; {_AS_ONNX}",
-    )
 
 
 def _onnx_or_mindir(data: Buffer, head: bytes) -> Recognised | None:
@@ -153,7 +142,7 @@ def _onnx_or_mindir(data: Buffer, head: bytes) -> Recognised | None:
     if head[at : at + len(_PRODUCER)] == _PRODUCER:
         after = head[at + len(_PRODUCER) : at + len(_PRODUCER) + 1]
         # A file cut short lost its last fields; MindSpore's ONNX has its version (field 3) here.
-        return _mindir() if whole or after != b"\x1a" else Recognised(Format.ONNX)
+        return Recognised(Format.MINDIR) if whole or after != b"\x1a" else Recognised(Format.ONNX)
     return Recognised(Format.ONNX) if 7 in seen or (not whole and 2 in seen) else None
 
 

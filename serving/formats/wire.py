@@ -11,7 +11,7 @@ from mmap import mmap
 from typing import Iterator
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-Buffer = bytes | mmap
+Buffer = bytes | mmap | memoryview
 
 
 class WireError(ValueError):

@@ -1,9 +1,11 @@
 """Asks a helper process what model files are, so that no parser runs in the calling process.
 
 The helper (``python -m serving.formats.inspect``) reads one JSON object a line from its standard
-input, ``{"id": 7, "path": "/m/1/model.onnx"}``, and answers each in order on its standard output
-with ``{"id": 7, "artifact": {...}}``. It is asked about one file at a time, so that a crash or a
-hang belongs to a file; the next file gets a new helper.
+input, ``{"id": 7, "path": "/m/1/model.onnx", ...}``, and answers each in order on its standard
+output with ``{"id": 7, "artifact": {...}}``. Before, it may say ``{"id": 7, "progress": "..."}``:
+what is waited for is a sign of life, so a huge file may take its time and a hang may not. It is
+asked about one file at a time, so that a crash or a hang belongs to a file; the next file gets a
+new helper.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from serving.artifact import Artifact, Format
+from serving.inspection import Question
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,13 +68,18 @@ class Inspector:
     ) -> None:
         await self.close()
 
-    async def inspect(self, path: Path) -> Artifact:
-        """Describe one model file; a helper that crashes or hangs on it becomes the reason."""
+    async def inspect(
+        self, question: Question, on_progress: Callable[[str], None] | None = None
+    ) -> Artifact:
+        """Describe one model file; a helper that crashes or hangs on it becomes the reason.
+
+        ``on_progress`` hears what is being done, where that takes several steps.
+        """
+        path = question.path
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._ask(path)
+            return await self._ask(question, on_progress)
         except TimeoutError:
-            problem = f"gave no answer within {self._timeout_s:g} s and was stopped"
+            problem = f"gave no sign of life for {self._timeout_s:g} s and was stopped"
         except EOFError:
             problem = await self._ending()
         except _HelperFailed as failure:
@@ -93,16 +102,27 @@ class Inspector:
                     await helper.wait()
         await self._kill()
 
-    async def _ask(self, path: Path) -> Artifact:
-        """Send one request and read its answer. Raises EOFError when the helper went away."""
-        helper = self._helper or await self._start()
-        assert helper.stdin is not None
+    async def _ask(self, question: Question, on_progress: Callable[[str], None] | None) -> Artifact:
+        """Send one request and read its answer.
+
+        Raises EOFError when the helper went away, TimeoutError when it fell silent.
+        """
+        async with asyncio.timeout(self._timeout_s) as patience:
+            helper = self._helper or await self._start()
+            self._next_id += 1
+            await _send(helper, {"id": self._next_id, **question.to_json()})
+            while True:
+                answer = await self._answer(helper)
+                if "artifact" in answer:
+                    return self._artifact(answer)
+                patience.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
+                if on_progress is not None:
+                    on_progress(str(answer.get("progress", "")))
+
+    async def _answer(self, helper: asyncio.subprocess.Process) -> dict[str, Any]:
+        """Read one line, progress or the answer."""
         assert helper.stdout is not None
-        self._next_id += 1
-        request = {"id": self._next_id, "path": os.fspath(path.absolute())}
         try:
-            helper.stdin.write(json.dumps(request).encode() + b"\n")
-            await helper.stdin.drain()
             line = await helper.stdout.readline()
         except ConnectionError:
             raise EOFError from None
@@ -112,13 +132,18 @@ class Inspector:
         if not line.endswith(b"\n"):
             raise EOFError
         try:
-            answer = json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
             if answer["id"] != self._next_id:
                 raise ValueError("an answer to another question")
-            return Artifact.from_json(answer["artifact"])
+            return answer
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            _LOG.warning("the inspection helper's answer cannot be read: %r", error)
-            raise _HelperFailed("gave an answer that cannot be read") from None
+            raise _unreadable(error) from None
+
+    def _artifact(self, answer: dict[str, Any]) -> Artifact:
+        try:
+            return Artifact.from_json(answer["artifact"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _unreadable(error) from None
 
     async def _start(self) -> asyncio.subprocess.Process:
         self._stderr.clear()
@@ -176,7 +201,7 @@ class Inspector:
 
 
 async def inspect_each(
-    paths: Iterable[Path],
+    questions: Iterable[Question],
     *,
     timeout_s: float,
     interpreter: str = sys.executable,
@@ -184,24 +209,38 @@ async def inspect_each(
 ) -> AsyncGenerator[tuple[Path, Artifact], None]:
     """Yield ``(path, artifact)`` in order, each as soon as it is known.
 
-    ``timeout_s`` bounds each file (the first one's includes the helper's start). Close the
-    iterator (``contextlib.aclosing``) when leaving it early: that ends the helper.
+    ``timeout_s`` bounds the silence over each file (the first one's includes the helper's start).
+    Close the iterator (``contextlib.aclosing``) when leaving it early: that ends the helper.
     """
     async with Inspector(timeout_s=timeout_s, interpreter=interpreter, module=module) as inspector:
-        for path in paths:
-            yield path, await inspector.inspect(path)
+        for question in questions:
+            yield question.path, await inspector.inspect(question)
 
 
 async def inspect(
-    paths: Iterable[Path],
+    questions: Iterable[Question],
     *,
     timeout_s: float,
     interpreter: str = sys.executable,
     module: str = HELPER,
 ) -> dict[Path, Artifact]:
     """Describe all files and return the artifacts by path; see ``inspect_each``."""
-    each = inspect_each(paths, timeout_s=timeout_s, interpreter=interpreter, module=module)
+    each = inspect_each(questions, timeout_s=timeout_s, interpreter=interpreter, module=module)
     return {path: artifact async for path, artifact in each}
+
+
+async def _send(helper: asyncio.subprocess.Process, request: dict[str, Any]) -> None:
+    assert helper.stdin is not None
+    try:
+        helper.stdin.write(json.dumps(request).encode() + b"\n")
+        await helper.stdin.drain()
+    except ConnectionError:
+        raise EOFError from None
+
+
+def _unreadable(error: Exception) -> _HelperFailed:
+    _LOG.warning("the inspection helper's answer cannot be read: %r", error)
+    return _HelperFailed("gave an answer that cannot be read")
 
 
 def _reason(problem: str, said: str, path: Path) -> str:

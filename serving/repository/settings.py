@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from serving.errors import ConfigError, did_you_mean
+from serving.inspection import KeySource
 from serving.repository import batch_axes as axes
 from serving.repository import names, version_policy
 from serving.repository.batch_axes import AssertedAxes
@@ -18,10 +28,23 @@ from serving.repository.version_policy import LatestVersions, VersionPolicy
 
 _POSITIVE = "a whole number, 1 or more"
 _GIVEN_LIMIT = 60
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _key(default: Any, expected: str, text: str, **bounds: Any) -> Any:
     return Field(default, description=text, json_schema_extra={"expected": expected}, **bounds)
+
+
+def _variable(value: object) -> object:
+    if isinstance(value, str) and not _VARIABLE.fullmatch(value):
+        raise ValueError("not a name")
+    return value
+
+
+def _absolute(value: object) -> object:
+    if isinstance(value, str) and (not value.startswith("/") or "\0" in value):
+        raise ValueError("not an absolute path")
+    return value
 
 
 class ServableSettings(BaseModel):
@@ -75,12 +98,51 @@ class ServableSettings(BaseModel):
         "place of the table runs every request alone.",
     )  # fmt: skip
 
+    key_env: Annotated[str | None, BeforeValidator(_variable)] = _key(
+        None, "the name of an environment variable",
+        "Where the key of an encrypted MindIR is: a variable of the server's environment that "
+        "holds it, as it is or written hex:... or base64:...",
+    )  # fmt: skip
+    key_file: Annotated[str | None, BeforeValidator(_absolute)] = _key(
+        None, "an absolute path",
+        "In place of key_env: a file that holds the key, in the same forms. Keep it out of the "
+        "model directory.",
+    )  # fmt: skip
+    dec_mode: Literal["AES-GCM", "AES-CBC", "SM4-CBC"] | None = _key(
+        None, '"AES-GCM", "AES-CBC" or "SM4-CBC"',
+        "How an encrypted MindIR must be encrypted; by default the file says how it is.",
+    )  # fmt: skip
+    cache_decrypted: bool = _key(
+        False, "true or false",
+        "Whether the converted form of an encrypted MindIR, which is not encrypted, may be kept "
+        "in --cache-dir. By default it stays in memory, and every start converts anew.",
+    )  # fmt: skip
+
     @field_validator("model_file")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
         if value is not None and (value in ("", ".", "..") or "/" in value or "\0" in value):
             raise ValueError("not a plain name")
         return value
+
+    @model_validator(mode="after")
+    def _one_key(self) -> ServableSettings:
+        if self.key_env is not None and self.key_file is not None:
+            raise ConfigError(
+                "key_env and key_file are both set", where="key_file", fix="keep one of them"
+            )
+        if self.dec_mode is not None and self.key_env is None and self.key_file is None:
+            raise ConfigError(
+                "dec_mode is set without a key", where="dec_mode", fix="set key_env or key_file"
+            )
+        return self
+
+    @property
+    def key(self) -> KeySource | None:
+        """Where the key of an encrypted model lies, if settings say so."""
+        if self.key_env is None and self.key_file is None:
+            return None
+        return KeySource(self.key_env or "", self.key_file or "", self.dec_mode or "")
 
 
 @dataclass(frozen=True)
@@ -177,7 +239,8 @@ def _wrong_key(key: str, kind: str, given: object, file: str) -> ConfigError:
         f"{file}: key {key!r} has a wrong value",
         where=key,
         expected=_expected(known[key]),
-        given=_shown(given),
+        # Who takes key_env for the key itself must not find it in a log.
+        given="" if key in ("key_env", "key_file") else _shown(given),
     )
 
 

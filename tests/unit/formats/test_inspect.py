@@ -13,6 +13,7 @@ import pytest
 from serving.artifact import Artifact, Format
 from serving.formats import inspect as helper
 from tests.unit.formats import architectures
+from tests.unit.formats.mindir.test_reader import product_net
 
 
 def ask(lines: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -46,10 +47,10 @@ def test_helper_answers_every_line_in_order_and_ends_with_its_input(tmp_path: Pa
 
 
 def test_helper_does_not_import_onnx_before_an_onnx_file_comes(tmp_path: Path) -> None:
-    path = tmp_path / "m.mindir"
-    path.write_bytes(b"\x0a\x031.1\x12\x09MindSpore")
+    path = tmp_path / "m.om"
+    path.write_bytes(b"IMOD")
     done = ask(request(1, path), flags=["-X", "importtime"])
-    assert json.loads(done.stdout)["artifact"]["format"] == "mindir"
+    assert json.loads(done.stdout)["artifact"]["format"] == "om"
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "serving.formats.recognise" in imported
     assert not imported & {"onnx", "google.protobuf", "onnxruntime"}
@@ -76,3 +77,11 @@ def test_helper_answers_for_a_folder_given_as_a_file(tmp_path: Path) -> None:
     found = helper.inspect(tmp_path)
     assert not found.runnable
     assert str(tmp_path.parent) not in found.reason
+
+
+def test_helper_tells_of_progress_before_it_answers(tmp_path: Path) -> None:
+    path = product_net().save(tmp_path / "m.mindir")
+    lines = [json.loads(line) for line in ask(request(5, path)).stdout.splitlines()]
+    assert {line["id"] for line in lines} == {5}
+    assert lines[0]["progress"] == "converting 1 operator to ONNX"
+    assert [line for line in lines if "artifact" in line] == lines[-1:]

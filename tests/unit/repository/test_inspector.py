@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from serving.artifact import Artifact, Format
+from serving.inspection import Question
 from serving.repository import inspector
 
 HELPER = """
@@ -40,6 +41,12 @@ for line in sys.stdin:
         continue
     if name == "stale":
         request["id"] -= 1
+    if name in ("patient", "tiring"):
+        for step in range(4):
+            print(json.dumps({"id": request["id"], "progress": f"step {step}"}), flush=True)
+            time.sleep(1.0)
+        if name == "tiring":
+            time.sleep(600)
     if name == "noisy":
         sys.stderr.write("x" * (1 << 20))
     detail = "y" * (1 << 20) if name == "large" else name
@@ -81,8 +88,8 @@ def alive(pid: int) -> bool:
 
 
 async def look(helper: str, *names: str, timeout_s: float = 20) -> dict[str, Artifact]:
-    paths = [Path("/models") / name for name in names]
-    found = await inspector.inspect(paths, timeout_s=timeout_s, module=helper)
+    questions = [Question(Path("/models") / name) for name in names]
+    found = await inspector.inspect(questions, timeout_s=timeout_s, module=helper)
     return {path.name: artifact for path, artifact in found.items()}
 
 
@@ -102,7 +109,7 @@ async def test_inspector_crash_and_hang_cost_their_own_files(helper: str, tmp_pa
     found = await look(helper, "a", "crash", "hang", "d", "e", timeout_s=3)
     assert [name for name, a in found.items() if a.runnable] == ["a", "d", "e"]
     assert "was killed by SIGSEGV" in found["crash"].reason
-    assert "gave no answer within 3 s" in found["hang"].reason
+    assert "gave no sign of life for 3 s" in found["hang"].reason
     assert found["crash"].format is Format.UNKNOWN
     pids = started(tmp_path)
     assert len(pids) == 3
@@ -167,8 +174,8 @@ async def test_inspector_kills_what_the_helper_started(helper: str, tmp_path: Pa
 
 
 async def test_inspector_yields_each_artifact_before_the_next(helper: str, tmp_path: Path) -> None:
-    paths = [Path("/models/a"), Path("/models/hang")]
-    each = inspector.inspect_each(paths, timeout_s=60, module=helper)
+    questions = [Question(Path("/models/a")), Question(Path("/models/hang"))]
+    each = inspector.inspect_each(questions, timeout_s=60, module=helper)
     async with contextlib.aclosing(each):
         path, artifact = await anext(each)
         assert (path.name, artifact.detail) == ("a", "a")
@@ -193,13 +200,32 @@ async def test_inspector_cancelled_over_one_file_can_be_asked_about_the_next(
     async with inspector.Inspector(timeout_s=20, module=helper) as asked:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
-                await asked.inspect(Path("/models/hang"))
+                await asked.inspect(Question(Path("/models/hang")))
         assert_gone(started(tmp_path))
-        assert (await asked.inspect(Path("/models/after"))).detail == "after"
+        assert (await asked.inspect(Question(Path("/models/after")))).detail == "after"
+
+
+async def test_inspector_waits_for_a_helper_that_makes_progress(helper: str) -> None:
+    steps: list[str] = []
+    async with inspector.Inspector(timeout_s=2.5, module=helper) as asked:
+        found = await asked.inspect(Question(Path("/models/patient")), steps.append)
+    assert found.detail == "patient"
+    assert steps == ["step 0", "step 1", "step 2", "step 3"]
+
+
+async def test_inspector_ends_a_helper_that_makes_no_more_progress(
+    helper: str, tmp_path: Path
+) -> None:
+    found = await look(helper, "tiring", "after", timeout_s=2.5)
+    assert "gave no sign of life for 2.5 s" in found["tiring"].reason
+    assert found["after"].runnable
+    assert_gone(started(tmp_path))
 
 
 async def test_inspector_without_interpreter_gives_the_reason() -> None:
-    found = await inspector.inspect([Path("/models/a")], timeout_s=5, interpreter="/no/such/python")
+    found = await inspector.inspect(
+        [Question(Path("/models/a"))], timeout_s=5, interpreter="/no/such/python"
+    )
     (artifact,) = found.values()
     assert "could not be started: No such file" in artifact.reason
 

@@ -3,6 +3,7 @@
 import pytest
 
 from serving.errors import ConfigError
+from serving.inspection import KeySource
 from serving.repository.batch_axes import AssertedAxes
 from serving.repository.settings import (
     ServableSettings,
@@ -37,6 +38,9 @@ def test_settings_defaults_are_the_documented_ones() -> None:
     assert settings.load_timeout_s is None
     assert settings.versions == LatestVersions(1)
     assert settings.batch_axes is None
+    assert settings.key is None
+    assert settings.dec_mode is None
+    assert settings.cache_decrypted is False
 
 
 def test_settings_read_every_key() -> None:
@@ -202,3 +206,38 @@ def test_reference_markdown_has_one_row_a_key() -> None:
     lines = reference_markdown().splitlines()
     assert len(lines) == 2 + len(ServableSettings.model_fields)
     assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('key_env = "NET_KEY"', KeySource(env="NET_KEY")),
+        ('key_file = "/run/secrets/key"', KeySource(file="/run/secrets/key")),
+        ('key_env = "K"\ndec_mode = "SM4-CBC"', KeySource(env="K", mode="SM4-CBC")),
+    ],
+)
+def test_settings_name_where_a_key_lies(text: str, key: KeySource) -> None:
+    assert parse(text).key == key
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "said"),
+    [
+        ('key_env = "A"\nkey_file = "/b"', "key_file", "both set"),
+        ('dec_mode = "AES-GCM"', "dec_mode", "without a key"),
+        ('key_env = "A"\ndec_mode = "AES"', "dec_mode", '"AES-GCM", "AES-CBC" or "SM4-CBC"'),
+        ('key_file = "secrets/key"', "key_file", "an absolute path"),
+    ],
+)
+def test_settings_of_keys_that_do_not_go_together_are_refused(
+    text: str, where: str, said: str
+) -> None:
+    error = refused(text)
+    assert error.where == where
+    assert said in str(error)
+    assert FILE in str(error)
+
+
+@pytest.mark.parametrize("name", ["key_env", "key_file"])
+def test_settings_do_not_show_a_key_that_was_written_in_place_of_its_name(name: str) -> None:
+    assert "0123456789" not in str(refused(f'{name} = "0123456789ABCDEF"'))

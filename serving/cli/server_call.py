@@ -1,0 +1,134 @@
+"""Calls of the commands to a running server's REST side: JSON out, JSON back, errors that help."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serving.errors import ConfigError, InvalidRequest, ServingError, Unavailable
+
+URL = "http://localhost:1500"
+TOKEN_HELP = "File with the token that the server asks for; see its --admin-token-file."
+
+url_option = click.option(
+    "--url",
+    envvar="SERVING_REST_URL",
+    show_envvar=True,
+    default=URL,
+    show_default=True,
+    metavar="URL",
+    help="The server's REST address.",
+)
+
+
+class Server:
+    """A server at an address; ``token_file`` holds what it asks for."""
+
+    def __init__(self, url: str, timeout_s: float, token_file: Path | None = None) -> None:
+        self._base = _base(url)
+        self._timeout_s = timeout_s
+        self._token = None if token_file is None else _token(token_file)
+
+    def get(self, path: str, *answers: int) -> Any:
+        """Return the JSON answer; ``answers`` are statuses besides 200 that are one."""
+        return self._call("GET", path, None, answers)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Return the JSON answer. Raises a ServingError with what the server says."""
+        return self._call("POST", path, json.dumps(body).encode(), ())
+
+    def _call(self, method: str, path: str, body: bytes | None, answers: tuple[int, ...]) -> Any:
+        headers = {"content-type": "application/json"}
+        if self._token is not None:
+            headers["authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(self._base + path, body, headers, method=method)
+        # No proxy: what is controlled is a server of one's own.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=self._timeout_s) as answer:
+                return _parsed(answer.read(), self._base)
+        except urllib.error.HTTPError as error:
+            with error:
+                told = _parsed(error.read(), self._base)
+                if error.code in answers:
+                    return told
+            raise _refused(error.code, told) from None
+        except TimeoutError:
+            raise _no_answer(self._base, self._timeout_s) from None
+        except http.client.HTTPException:
+            raise _other_server(self._base) from None
+        except (urllib.error.URLError, OSError) as error:
+            if isinstance(getattr(error, "reason", None), TimeoutError):
+                raise _no_answer(self._base, self._timeout_s) from None
+            raise _no_server(self._base, error) from None
+
+
+def quoted(name: str) -> str:
+    """Return a servable's name as a part of a path."""
+    return urllib.parse.quote(name, safe="")
+
+
+def _base(url: str) -> str:
+    given = url if "//" in url else f"http://{url}"
+    parts = urllib.parse.urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"--url {url} is no address of a server", where="--url", expected=f"such as {URL}"
+        )
+    return given.rstrip("/")
+
+
+def _token(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigError(
+            f"--token-file {file} cannot be read: {problem}", where="--token-file"
+        ) from None
+
+
+def _parsed(data: bytes, base: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise _other_server(base) from None
+
+
+def _refused(status: int, told: Any) -> ServingError:
+    text = str(told.get("error") or told.get("detail")) if isinstance(told, dict) else str(told)
+    kind = Unavailable if status in (429, 503) else InvalidRequest
+    return kind(text, code="refused")
+
+
+def _other_server(base: str) -> ServingError:
+    return Unavailable(
+        f"what listens at {base} is not the REST side of this server",
+        code="other_server",
+        fix="give its REST address with --url",
+    )
+
+
+def _no_answer(base: str, timeout_s: float) -> ServingError:
+    return Unavailable(
+        f"the server at {base} did not answer within {timeout_s:g} s",
+        code="no_answer",
+        fix="it goes on with what was asked: see `serving status`; or raise --timeout-s",
+    )
+
+
+def _no_server(base: str, error: Exception) -> ServingError:
+    problem = getattr(error, "reason", None) or error
+    told = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+    return Unavailable(
+        f"no server answers at {base}: {told}",
+        code="no_server",
+        fix="start one with `serving start`, or give its REST address with --url",
+    )

@@ -1,0 +1,34 @@
+"""``serving unload``: have a running server take a servable down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from serving.cli.options import Folder, Seconds, option
+from serving.cli.server_call import TOKEN_HELP, Server, quoted, url_option
+
+_TIMEOUT_S = 120.0
+
+
+@click.command(
+    "unload",
+    short_help="Have a running server take a servable down.",
+    context_settings={"max_content_width": 100},
+)
+@click.argument("servable")
+@url_option
+@option("token-file", TOKEN_HELP, type=Folder(), metavar="FILE")
+@click.option(
+    "--timeout-s", type=Seconds(min=0, min_open=True), default=_TIMEOUT_S, show_default=True,
+    metavar="S", help="How long to wait, in seconds.",
+)  # fmt: skip
+def unload_command(servable: str, url: str, token_file: Path | None, timeout_s: float) -> None:
+    """Take SERVABLE down: its requests are answered, then its memory is given back.
+
+    The server must have been started with --model-control explicit.
+    """
+    server = Server(url, timeout_s, token_file)
+    server.post(f"/v2/repository/models/{quoted(servable)}/unload", {})
+    click.echo(f"{servable} is unloaded")

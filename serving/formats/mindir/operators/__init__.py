@@ -1,0 +1,58 @@
+"""The conversions, by family. Importing this package fills the table in ``registry``.
+
+Each file holds one family; a new file is added to the import below.
+"""
+
+from serving.formats.mindir.operators import (
+    accumulation,
+    activation,
+    adaptive_pooling,
+    arithmetic,
+    attention,
+    bits,
+    bounds,
+    convolution,
+    cropping,
+    detection,
+    division,
+    elementary,
+    filling,
+    gates,
+    group_normalisation,
+    indexing,
+    largest_places,
+    length_normalisation,
+    matrix,
+    mint_convolution,
+    mint_pooling,
+    mixture,
+    nearest,
+    normalisation,
+    overlap,
+    padding,
+    pooling,
+    product,
+    rearrangement,
+    recurrent,
+    reduction,
+    resizing,
+    sampling,
+    scalars,
+    scattering,
+    selection,
+    shaping,
+    statistics,
+    views,
+    volume_convolution,
+    volume_pooling,
+)
+
+__all__ = [
+    "accumulation", "activation", "adaptive_pooling", "arithmetic", "attention", "bits",
+    "bounds", "convolution", "cropping", "detection", "division", "elementary", "filling",
+    "gates", "group_normalisation", "indexing", "largest_places", "length_normalisation",
+    "matrix", "mint_convolution", "mint_pooling", "mixture", "nearest", "normalisation",
+    "overlap", "padding", "pooling", "product", "rearrangement", "recurrent", "reduction",
+    "resizing", "sampling", "scalars", "scattering", "selection", "shaping", "statistics",
+    "views", "volume_convolution", "volume_pooling",
+]  # fmt: skip

@@ -1,0 +1,151 @@
+"""One look at a model repository: what it offers, and which of its files have come to rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving.errors import ConfigError
+from serving.repository.example import Example
+from serving.repository.scanner import RepositoryScan, ServableScan, VersionScan, scan
+from serving.repository.settings import DEFAULT_SETTINGS, ServableSettings
+from serving.repository.snapshot import Folder, Print, home_of, look, print_of, stamp_of
+from serving.repository.triton_folder import TritonFolder
+
+DEFAULT_POLICY = DEFAULT_SETTINGS.versions
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that a version is made from; one that is made from the same need not be loaded again.
+
+    ``path`` is the model file, links followed; ``home`` the folder that the names in ``files`` are
+    relative to, by its name in the repository. ``settings`` are without the version policy, which
+    chooses versions and changes none.
+    """
+
+    path: Path
+    home: Path
+    files: Print
+    settings: ServableSettings
+    triton: TritonFolder | None = None
+    example: Example | None = None
+
+    def unchanged(self) -> bool:
+        """Return whether the files still are what they were when they were looked at."""
+        for name, stamp in self.files.files:
+            try:
+                if stamp_of(os.stat(self.home / name)) != stamp:
+                    return False
+            except OSError:
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One servable as it is offered.
+
+    ``sources`` are those of the versions with a model file, ``at_rest`` the versions that no copy
+    is under way of, and ``there`` those that have a folder now or had one a moment ago: a folder
+    that is being replaced is away for an instant. With ``all_or_nothing`` what serves goes on,
+    deleted or not, until all that is wanted serves.
+    """
+
+    servable: ServableScan
+    sources: Mapping[int, Source] = field(default_factory=dict)
+    at_rest: frozenset[int] = frozenset()
+    there: frozenset[int] = frozenset()
+    all_or_nothing: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A whole repository: offers by name, the notes on the rest, and the file system it is on."""
+
+    offers: Mapping[str, Offer]
+    notes: tuple[str, ...]
+    tree: Folder
+    device: int
+
+
+def observe(model_dir: Path, before: Observation | None = None) -> Observation | None:
+    """Look at a repository; None when nothing is different from a look before.
+
+    Without one, all files count as at rest. Raises ConfigError when it cannot be looked at.
+    """
+    tree = look(model_dir)
+    if before is not None and tree == before.tree and _quiet(before):
+        return None
+    found = scan(model_dir)
+    device = os.stat(model_dir).st_dev
+    if before is not None and before.offers and not found.servables and device != before.device:
+        raise ConfigError(
+            "the model directory is empty and on another file system than before",
+            code="no_model_dir",
+            fix="mount the volume again",
+        )
+    earlier = {} if before is None else before.offers
+    offers = {
+        s.name: _offer(found.root, s, tree, earlier.get(s.name), before is None)
+        for s in found.servables
+    }
+    for name, offer in earlier.items():
+        if name not in offers and offer.servable.versions:
+            # Away since the look before: gone only if it is still away at the next one.
+            there = frozenset(v.version for v in offer.servable.versions)
+            offers[name] = Offer(ServableScan(name, offer.servable.settings), there=there)
+    return Observation(offers, found.notes, tree, device)
+
+
+def observe_one(model_dir: Path, name: str) -> tuple[Offer | None, RepositoryScan]:
+    """Look for one servable now, as it is; None if it is not there. Raises ConfigError."""
+    tree = look(model_dir)
+    found = scan(model_dir)
+    for servable in found.servables:
+        if servable.name == name:
+            return _offer(found.root, servable, tree, None, True), found
+    return None, found
+
+
+def _quiet(seen: Observation) -> bool:
+    """Return whether a look left nothing that the next one would judge differently."""
+    return all(
+        offer.at_rest >= offer.sources.keys()
+        and offer.there == frozenset(v.version for v in offer.servable.versions)
+        and (offer.servable.versions or offer.servable.reason)
+        for offer in seen.offers.values()
+    )
+
+
+def _offer(
+    root: Path, servable: ServableScan, tree: Folder, before: Offer | None, settled: bool
+) -> Offer:
+    settings = servable.settings.model_copy(update={"versions": DEFAULT_POLICY})
+    sources: dict[int, Source] = {}
+    at_rest: set[int] = set()
+    for version in servable.versions:
+        if version.path is None:
+            continue
+        source = Source(
+            version.path,
+            root.joinpath(*home_of(version.name)),
+            print_of(tree, version.name),
+            settings,
+            servable.triton,
+            servable.example,
+        )
+        sources[version.version] = source
+        earlier = before.sources.get(version.version) if before else None
+        if settled or source.files.at_rest(earlier.files if earlier else None):
+            at_rest.add(version.version)
+    now = frozenset(v.version for v in servable.versions)
+    was = frozenset(v.version for v in before.servable.versions) if before else frozenset()
+    return Offer(servable, sources, frozenset(at_rest), now | was)
+
+
+def refused(servable: ServableScan) -> tuple[VersionScan, ...]:
+    """Return the versions that have a folder and nothing in it that can be loaded."""
+    return tuple(version for version in servable.versions if version.path is None)
