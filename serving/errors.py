@@ -21,6 +21,7 @@ class Status(enum.Enum):
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
     UNAVAILABLE = "UNAVAILABLE"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     CANCELLED = "CANCELLED"
@@ -33,7 +34,7 @@ class ServingError(Exception):
 
     ``code`` is a stable snake_case word for programs; ``where`` the place in the request
     (``inputs.image``, ``instances[2].label``); ``expected`` and ``given`` what differed;
-    ``fix`` what the caller can do about it.
+    ``fix`` what the caller can do about it; ``limit`` the number that was exceeded, if one was.
     """
 
     status: Status = Status.INTERNAL
@@ -49,6 +50,7 @@ class ServingError(Exception):
         given: str = "",
         fix: str = "",
         retry_after_s: Optional[float] = None,
+        limit: Optional[int] = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -59,6 +61,7 @@ class ServingError(Exception):
         self.given = given
         self.fix = fix
         self.retry_after_s = retry_after_s
+        self.limit = limit
 
     def __str__(self) -> str:
         """Return the whole story on one line: message, what differed, and the way out."""
@@ -142,6 +145,20 @@ class ExecutionFailed(ServingError):
     code = "execution_failed"
 
 
+class Unauthenticated(ServingError):
+    """The caller has not shown that it may ask for this."""
+
+    status = Status.UNAUTHENTICATED
+    code = "unauthenticated"
+
+
+class ControlOff(ServingError):
+    """The server loads and unloads nothing on request."""
+
+    status = Status.FAILED_PRECONDITION
+    code = "control_off"
+
+
 class InternalError(ServingError):
     """A fault of the server; its text says only that, the log says more."""
 
@@ -176,6 +193,8 @@ _BY_CODE: dict[str, type[ServingError]] = {
         Cancelled,
         Unimplemented,
         ExecutionFailed,
+        Unauthenticated,
+        ControlOff,
         InternalError,
         LoadError,
         ConfigError,

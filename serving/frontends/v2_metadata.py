@@ -10,7 +10,10 @@ from serving.request import Description
 from serving.tensor import TensorSpec
 
 NAME = "serving"
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "schedule_policy")
+EXTENSIONS = (
+    "binary_tensor_data", "model_configuration", "model_repository", "parameters",
+    "schedule_policy", "statistics",
+)  # fmt: skip
 
 
 def server_metadata() -> dict[str, Any]:

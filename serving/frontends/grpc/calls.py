@@ -97,14 +97,17 @@ class Inference:
 
 
 def service(
-    name: str, calls: Mapping[str, Call], outcome: Callable[[ServingError], Outcome]
+    name: str,
+    calls: Mapping[str, Call],
+    outcome: Callable[[ServingError], Outcome],
+    plane: DataPlane,
 ) -> grpc.GenericRpcHandler:
     """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes for unary calls.
 
-    Whatever a call raises ends it with the status that ``outcome`` says.
+    Whatever a call raises ends it with the status that ``outcome`` says; ``plane`` counts it.
     """
     handlers = {
-        method: grpc.unary_unary_rpc_method_handler(_guarded(call, outcome))
+        method: grpc.unary_unary_rpc_method_handler(_guarded(call, outcome, plane))
         for method, call in calls.items()
     }
     return grpc.method_handlers_generic_handler(name, handlers)
@@ -118,7 +121,7 @@ def request_id(context: Context) -> str:
     return ""
 
 
-def _guarded(call: Call, outcome: Callable[[ServingError], Outcome]) -> Call:
+def _guarded(call: Call, outcome: Callable[[ServingError], Outcome], plane: DataPlane) -> Call:
     async def guarded(data: bytes, context: Context) -> bytes:
         try:
             return await call(data, context)
@@ -132,6 +135,7 @@ def _guarded(call: Call, outcome: Callable[[ServingError], Outcome]) -> Call:
         except Exception:
             _log.exception("a gRPC call failed")
             error = InternalError("the server failed on this request; its log says more")
+        plane.answered_with(error, "grpc")
         end = outcome(error)
         await context.abort(end.code, end.details, end.trailers)
         raise AssertionError("context.abort returned")

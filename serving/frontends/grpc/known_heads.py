@@ -48,6 +48,7 @@ class Known(NamedTuple):
             outputs=self.outputs,
             id=id,
             deadline=deadline,
+            generation=self.description.generation,
         )
 
 

@@ -13,9 +13,10 @@ import grpc
 from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.errors import ConfigError
-from serving.frontends.grpc import health, service, v1_service
+from serving.frontends.grpc import health, ms_service, service, v1_service
 from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.health import HealthService
+from serving.frontends.grpc.ms_service import MindSporeService
 from serving.frontends.grpc.reflection import ReflectionService
 from serving.frontends.grpc.service import InferenceService
 from serving.frontends.grpc.v1_service import V1Service
@@ -57,12 +58,15 @@ class GrpcFrontEnd:
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc-codec")
         self._inference = Inference(self._plane, threads)
         self._health = HealthService(self._plane)
-        self._reflection = ReflectionService((v1_service.NAME, service.NAME, health.NAME))
+        self._reflection = ReflectionService(
+            (v1_service.NAME, service.NAME, ms_service.NAME, health.NAME)
+        )
         # Looked through in this order for every call, so inference comes first.
         server.add_generic_rpc_handlers(
             (
                 InferenceService(self._plane, self._inference).handler(),
                 V1Service(self._plane, self._inference).handler(),
+                MindSporeService(self._plane, self._inference).handler(),
             )
         )
         self._health.add_to(server)

@@ -11,9 +11,11 @@ import grpc
 
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
+from serving.frontends import v2_statistics
 from serving.frontends.grpc import v2_codec, wire
 from serving.frontends.grpc.calls import Context, Inference, request_id, service
 from serving.frontends.grpc.known_heads import KnownHeads
+from serving.frontends.grpc.repository_calls import RepositoryCalls
 from serving.frontends.grpc.status import outcome
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.request import InferRequest
@@ -36,11 +38,13 @@ class InferenceService:
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
             "ModelReady": self._model_ready,
+            "ModelStatistics": self._model_statistics,
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
             "ServerMetadata": self._server_metadata,
+            **RepositoryCalls(self._plane).calls(),
         }
-        return service(NAME, calls, outcome)
+        return service(NAME, calls, outcome, self._plane)
 
     async def _server_live(self, _data: bytes, _context: Context) -> bytes:
         return v2_codec.to_bytes(pb.ServerLiveResponse(live=self._plane.live()))
@@ -71,6 +75,12 @@ class InferenceService:
         message = v2_codec.parse(pb.ModelConfigRequest, data)
         version = v2_codec.version_number(message.version)
         return v2_codec.model_config(self._plane.describe(message.name, version))
+
+    async def _model_statistics(self, data: bytes, _context: Context) -> bytes:
+        message = v2_codec.parse(pb.ModelStatisticsRequest, data)
+        version = v2_codec.version_number(message.version)
+        told = v2_statistics.document(self._plane, message.name or None, version)
+        return v2_codec.to_bytes(pb.ModelStatisticsResponse(**told))
 
     async def _model_infer(self, data: bytes, context: Context) -> bytes:
         inference = self._inference

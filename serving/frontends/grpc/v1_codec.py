@@ -100,6 +100,7 @@ def decode(
         id=message.id or id,
         deadline=deadline,
         priority=min(message.priority, _MAX_PRIORITY),
+        generation=description.generation,
     )
 
 

@@ -36,7 +36,7 @@ class V1Service:
             "List": self._list,
             "Ready": self._ready,
         }
-        return service(NAME, calls, _outcome)
+        return service(NAME, calls, _outcome, self._plane)
 
     async def _predict(self, data: bytes, context: Context) -> bytes:
         inference = self._inference

@@ -100,6 +100,7 @@ def decode(
         priority=parameters.priority,
         sequence=parameters.sequence,
         parameters=parameters.custom,
+        generation=description.generation,
     )
 
 

@@ -27,8 +27,9 @@ class RestApp:
 
     def __init__(self, plane: DataPlane, settings: ServerSettings, pool: Executor) -> None:
         self.budget = BodyBudget(settings.max_request_mb * MIB, settings.memory_mb * MIB)
+        self._plane = plane
         self._inference = Inference(plane, self.budget, pool)
-        self._routes = build_routes(plane)
+        self._routes = build_routes(plane, self.budget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
@@ -38,7 +39,7 @@ class RestApp:
             try:
                 form = inference_route.find(raw_path)
             except NotFound as error:
-                await _refuse(scope, send, error, status.v2_error)
+                await self._refuse(scope, send, error, status.v2_error)
                 return
             if form is not None:
                 await self._infer(scope, receive, send, form)
@@ -52,14 +53,14 @@ class RestApp:
         error = status.MethodNotAllowed(
             f"this route does not take {scope['method']}", expected="POST"
         )
-        await _refuse(scope, send, error, form.error, ((b"allow", b"POST"),))
+        await self._refuse(scope, send, error, form.error, ((b"allow", b"POST"),))
 
-
-async def _refuse(
-    scope: Scope, send: Send, error: ServingError, form: ErrorForm, extra: Fields = ()
-) -> None:
-    headers = dict(scope["headers"])
-    await send_response(send, refusal(error, headers, form), (*echo(headers), *extra))
+    async def _refuse(
+        self, scope: Scope, send: Send, error: ServingError, form: ErrorForm, extra: Fields = ()
+    ) -> None:
+        headers = dict(scope["headers"])
+        reply = refusal(error, headers, form, self._plane)
+        await send_response(send, reply, (*echo(headers), *extra))
 
 
 def _echoing(scope: Scope, send: Send) -> Send:

@@ -88,6 +88,7 @@ class BodyBudget:
             expected=f"at most {self.limit_bytes} bytes",
             given=f"{given} bytes",
             fix="send fewer rows at once, or raise --max-request-mb",
+            limit=self.limit_bytes,
         )
 
 

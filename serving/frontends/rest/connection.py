@@ -55,7 +55,7 @@ class Connection(GuardedProtocol):
 
     def _take_known(self, lane: Lane, head: Head, body: bytes) -> None:
         self.heard()
-        self._in_head = False
+        self.head_ends()
         call = LaneCall(lane, head, self._reply)
         self.cycle = self._running = call
         call.feed(body)
@@ -84,7 +84,7 @@ class Connection(GuardedProtocol):
             self.headers.extend(headers)  # the scope has this very list
             super().on_headers_complete()
             return
-        self._in_head = False
+        self.head_ends()
         call = LaneCall(lane, head, self._reply)
         earlier, self.cycle = self.cycle, call
         if earlier is None or earlier.response_complete:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 from serving.dataplane import Claim, DataPlane
 from serving.errors import Unavailable
@@ -77,18 +78,19 @@ class Exchange:
         if not self._left:
             responses = [claim.answer.result() for claim in self._claims]
             self._claims = []
-            self._encode(responses)
+            self._encode(responses, partial(self._call.encode, responses))
 
-    def _encode(self, responses: list[InferResponse]) -> None:
+    def _encode(self, responses: Sequence[InferResponse], write: Callable[[], Reply]) -> None:
+        """Write the answer, release the responses that it was written from, and end."""
         size = sum([tensor.nbytes for response in responses for tensor in response.outputs])
         if size > LARGE_BYTES and not self._call.encodes_fast:
             loop = asyncio.get_running_loop()
-            encoded = loop.run_in_executor(self._pool, self._call.encode, responses)
+            encoded = loop.run_in_executor(self._pool, write)
             encoded.add_done_callback(lambda done: self._on_encoded(done, responses))
             return
         outcome: Outcome
         try:
-            outcome = self._call.encode(responses)
+            outcome = write()
         except Exception as error:
             outcome = error
         _release(responses)

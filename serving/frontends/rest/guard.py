@@ -42,6 +42,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._in_head = True
+        self._head_ended = False  # some head did, in the latest read
         self._heard = time.monotonic()
         self._unread = 0
 
@@ -56,13 +57,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._heard = time.monotonic()
 
+    def head_ends(self) -> None:
+        """Note that the head is through; from here on the body's clock counts."""
+        self._in_head = False
+        self._head_ended = True
+
     def heard(self) -> None:
         """Start the clock anew: the client has sent something, or has been answered."""
         self._heard = time.monotonic()
 
     def on_headers_complete(self) -> None:
-        """The head is through; from here on the body's clock counts."""
-        self._in_head = False
+        """The head is through."""
+        self.head_ends()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -73,11 +79,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser; close when a head does not end.
 
-        Data in which a head begins behind a body is not counted: it is one read's worth.
+        Data in which a head begins behind something else is not counted: it is one read's worth.
         """
         was_in_head = self._in_head
+        self._head_ended = False
         super().data_received(data)
-        if was_in_head and self._in_head:
+        if was_in_head and self._in_head and not self._head_ended:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)

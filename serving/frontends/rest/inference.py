@@ -52,11 +52,11 @@ class Inference:
         except ClientGone:
             return
         except (BodyTooLarge, BodyMemoryFull) as error:
-            reply = refusal(error, headers, form.error)
+            reply = refusal(error, headers, form.error, self._plane)
             await send_before_reading(receive, send, reply, echo(headers))
             return
         except Exception as error:
-            reply = refusal(error, headers, form.error)
+            reply = refusal(error, headers, form.error, self._plane)
         await send_response(send, reply, echo(headers))
 
     async def _reply(self, headers: Headers, receive: Receive, form: WireFormat) -> Reply:
@@ -66,7 +66,7 @@ class Inference:
                 call = form.decode(body, headers, self._plane.describe, time.monotonic())
             else:
                 call = await self._decode_large(body, headers, form)
-            return await self._exchange(call, receive)
+            return await self._exchange(call, receive, form.exchange)
         finally:
             if taken:
                 self._budget.give_back(taken)
@@ -96,10 +96,10 @@ class Inference:
 
         return describe
 
-    async def _exchange(self, call: Call, receive: Receive) -> Reply:
+    async def _exchange(self, call: Call, receive: Receive, kind: type[Exchange]) -> Reply:
         """Run the call; gives it up when the client goes away or this task is cancelled."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        exchange = Exchange(self._plane, self._pool, call, lambda found: _settle(outcome, found))
+        exchange = kind(self._plane, self._pool, call, lambda found: _settle(outcome, found))
         exchange.start()
         try:
             found = await _watched(outcome, receive)

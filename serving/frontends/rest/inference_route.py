@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from serving.errors import ServingError
-from serving.frontends.rest import names, predict_codec, status, v2_codec
-from serving.frontends.rest.wire import Call, Describe, Headers
+from serving.frontends.rest import ms_route, names, predict_codec, status, v2_codec
+from serving.frontends.rest.exchange import Exchange
+from serving.frontends.rest.wire import Call, Describe, Headers, Reply
 
 PREDICT = b"/predict"
 
@@ -22,8 +23,13 @@ class WireFormat(Protocol):
         """Return whether even a large body is decoded without work per element."""
         ...
 
-    def error(self, error: ServingError, request_id: str) -> tuple[bytes, bytes]:
-        """Return an error's body and content type."""
+    def error(self, error: ServingError, request_id: str) -> Reply:
+        """Return the answer to a call that failed."""
+        ...
+
+    @property
+    def exchange(self) -> type[Exchange]:
+        """How its calls are run."""
         ...
 
 
@@ -35,10 +41,8 @@ def find(raw_path: bytes) -> WireFormat | None:
     """
     if raw_path == PREDICT:
         return _PREDICT
-    if not raw_path.endswith(b"/infer"):
-        return None
-    found = names.infer_route(raw_path)
-    return None if found is None else _V2(*found)
+    found = names.infer_route(raw_path) if raw_path.endswith(b"/infer") else None
+    return ms_route.find(raw_path) if found is None else _V2(*found)
 
 
 class _Predict:
@@ -46,6 +50,7 @@ class _Predict:
 
     decode = staticmethod(predict_codec.decode)
     error = staticmethod(status.problem)
+    exchange = Exchange
 
     def decodes_fast(self, _size: int, _headers: Headers, _describe: Describe, /) -> bool:
         return False
@@ -59,6 +64,7 @@ class _V2:
 
     __slots__ = ("_model", "_version")
     error = staticmethod(status.v2_error)
+    exchange = Exchange
 
     def __init__(self, model: str, version: str | None) -> None:
         self._model = model

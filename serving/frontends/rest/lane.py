@@ -170,7 +170,7 @@ class LaneCall:
         body, self._body = bytes(self._body), b""
         try:
             call = head.form.decode(body, head.headers, plane.describe, time.monotonic())
-            self._exchange = Exchange(plane, self._lane.pool, call, self._finish)
+            self._exchange = head.form.exchange(plane, self._lane.pool, call, self._finish)
             self._exchange.start()
         except Exception as error:
             self._finish(error)
@@ -185,5 +185,6 @@ class LaneCall:
     def _finish(self, outcome: Outcome) -> None:
         self._exchange = None
         if isinstance(outcome, Exception):
-            outcome = refusal(outcome, self.head.headers, self.head.form.error)
+            form = self.head.form.error
+            outcome = refusal(outcome, self.head.headers, form, self._lane.plane)
         self._on_reply(self, outcome)

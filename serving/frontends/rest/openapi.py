@@ -16,6 +16,8 @@ def with_inference(schema: dict[str, Any]) -> dict[str, Any]:
     paths["/predict"] = {"post": _predict()}
     paths["/v2/models/{name}/infer"] = {"post": _infer(versioned=False)}
     paths["/v2/models/{name}/versions/{version}/infer"] = {"post": _infer(versioned=True)}
+    paths["/model/{name}:{method}"] = {"post": _mindspore(versioned=False)}
+    paths["/model/{name}/version/{version}:{method}"] = {"post": _mindspore(versioned=True)}
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(_SCHEMAS)
     return schema
@@ -50,6 +52,18 @@ def _infer(*, versioned: bool) -> dict[str, Any]:
         ],
         "requestBody": body,
         "responses": _responses("InferAnswer", "V2Error", "application/json"),
+    }
+
+
+def _mindspore(*, versioned: bool) -> dict[str, Any]:
+    names = ["name", "version", "method"] if versioned else ["name", "method"]
+    answer = {"application/json": {"schema": _ref("MindSporeAnswer")}}
+    return {
+        "operationId": "mindspore_version" if versioned else "mindspore",
+        "summary": "What clients of MindSpore Serving ask for; the method of a model is predict",
+        "parameters": [{"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names],
+        "requestBody": _json_body("MindSporeRequest"),
+        "responses": {"200": {"description": "The outputs, or an error", "content": answer}},
     }
 
 
@@ -180,4 +194,13 @@ _SCHEMAS: dict[str, Any] = {
         ),
     ),
     "V2Error": _object(["error"], error=_TEXT),
+    "MindSporeRequest": _object(
+        ["instances"],
+        instances={"oneOf": [_list(_NAMED_VALUES), _NAMED_VALUES]},
+    ),
+    "MindSporeAnswer": _object(
+        [],
+        instances=_list({"type": "object", "additionalProperties": {}}),
+        error_msg=_TEXT,
+    ),
 }

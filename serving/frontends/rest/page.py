@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 from serving.dataplane import DataPlane
 from serving.errors import ServingError
-from serving.frontends import example_call
+from serving.frontends import example_call, v2_statistics
+from serving.statistics import VersionStatistics
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
 color:#1b1f24;background:#fff}
 table{border-collapse:collapse;width:100%;margin:.5rem 0}
 th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #d0d7de;vertical-align:top}
+.number{text-align:right;font-variant-numeric:tabular-nums}
 pre{background:#f6f8fa;padding:.8rem;overflow:auto;border-radius:6px}
 code{font-family:ui-monospace,monospace;font-size:.9em}
 .READY{color:#116329}.FAILED{color:#a40e26}
@@ -26,6 +29,7 @@ def page(plane: DataPlane, base_url: str) -> str:
     """Return the page as one HTML document without outside assets."""
     listed = plane.servables()
     ready = "takes requests" if plane.ready() else "is not ready"
+    counted = {(seen.servable, seen.version): seen for seen in plane.statistics().versions}
     names = sorted({str(item["name"]) for item in listed})
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -33,24 +37,41 @@ def page(plane: DataPlane, base_url: str) -> str:
         f"<title>serving</title><style>{_STYLE}</style>",
         f"<h1>serving</h1><p>The server {ready}. ",
         "<a href=docs>API</a> · <a href=openapi.json>openapi.json</a> · "
-        "<a href=errors>errors</a> · <a href=v2>/v2</a></p>",
-        _states(listed),
+        "<a href=errors>errors</a> · <a href=v2>/v2</a> · <a href=metrics>metrics</a></p>",
+        _states(listed, counted),
         *(_section(plane, name, base_url) for name in names),
     ]
     return "".join(parts) + "</html>"
 
 
-def _states(listed: list[dict[str, Any]]) -> str:
+def _states(
+    listed: list[dict[str, Any]], counted: Mapping[tuple[str, int], VersionStatistics]
+) -> str:
     if not listed:
         return "<p>Nothing is served: the model directory is empty.</p>"
     rows = [
         f"<tr><td>{_text(item['name'])}<td>{_text(item.get('version', ''))}"
         f"<td class='{_text(item.get('state', ''))}'>{_text(item.get('state', ''))}"
+        f"{_numbers(counted.get((item['name'], item['version'])))}"
         f"<td>{_text(item.get('reason', ''))}"
         for item in listed
     ]
-    head = "<tr><th>Servable<th>Version<th>State<th>Reason"
+    head = (
+        "<tr><th>Servable<th>Version<th>State<th class=number>Answered<th class=number>Failed"
+        "<th class=number>Rows a run<th class=number>Mean time<th>Reason"
+    )
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _numbers(seen: VersionStatistics | None) -> str:
+    """Return the cells with what a version has done; empty ones for what has not happened."""
+    cells = [""] * 4
+    if seen is not None:
+        failed = sum(v2_statistics.failures(seen).values())
+        cells[:2] = f"{seen.successes:,}", f"{failed:,}"
+        if seen.successes:
+            cells[2:] = f"{seen.mean_rows:.1f}", f"{seen.mean_success_ms:.2f} ms"
+    return "".join(f"<td class=number>{cell}" for cell in cells)
 
 
 def _section(plane: DataPlane, name: str, base_url: str) -> str:

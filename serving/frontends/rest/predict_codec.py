@@ -134,6 +134,7 @@ def _plain(
         inputs,
         id=request_id(headers),
         deadline=deadline_from(headers, now),
+        generation=description.generation,
     )
     group = predict_rows.Group(tuple(range(inputs[0].shape[0])), inputs)
     return PredictCall(description, (request,), (group,), "")
@@ -163,6 +164,7 @@ class _Common:
             id=self.trace,
             deadline=self.deadline,
             parameters=self.parameters,
+            generation=self.description.generation,
         )
 
 

@@ -19,26 +19,40 @@ from starlette.exceptions import HTTPException
 
 from serving import __version__, error_guide
 from serving.dataplane import DataPlane
-from serving.errors import InternalError, NotFound, ServingError, Unavailable, did_you_mean
+from serving.errors import (
+    InternalError,
+    NotFound,
+    ServingError,
+    Status,
+    Unavailable,
+    did_you_mean,
+)
 from serving.frontends import v2_metadata
 from serving.frontends.rest import names, openapi, status
+from serving.frontends.rest.body import BodyBudget
 from serving.frontends.rest.error_page import error_page
 from serving.frontends.rest.page import page
+from serving.frontends.rest.repository_routes import add_repository
+from serving.frontends.rest.statistics_routes import METRICS, add_statistics
 from serving.frontends.rest.v2_codec import version_number
 from serving.request import Description
 
 _log = logging.getLogger("serving.rest")
+_BODY_BYTES = 1 << 20
 _ROUTES = (
-    "/predict", "/docs", "/openapi.json", error_guide.PAGE,
-    "/v2", "/v2/health/live", "/v2/health/ready",
+    "/predict", "/docs", "/openapi.json", error_guide.PAGE, METRICS,
+    "/v2", "/v2/repository/index", "/v2/health/live", "/v2/health/ready",
 )  # fmt: skip
 
 
-def build_routes(plane: DataPlane) -> FastAPI:
-    """Return the FastAPI application over a data plane."""
+def build_routes(plane: DataPlane, budget: BodyBudget | None = None) -> FastAPI:
+    """Return the FastAPI application over a data plane; bodies are read within ``budget``."""
     app = FastAPI(title="serving", version=__version__, redoc_url=None, redirect_slashes=False)
+    app.state.plane = plane
     _add_health(app, plane)
+    add_statistics(app, plane)
     _add_metadata(app, plane)
+    add_repository(app, plane, budget or BodyBudget(_BODY_BYTES, _BODY_BYTES))
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> HTMLResponse:
@@ -143,9 +157,12 @@ def _on_v2(request: Request) -> bool:
 def _error_response(request: Request, error: ServingError, id: str = "") -> Response:
     id = id or secrets.token_hex(8)
     form = status.v2_error if _on_v2(request) else status.problem
-    body, content_type = form(error, id)
-    headers = {k.decode(): v.decode() for k, v in status.retry_headers(error)}
-    return Response(body, status.http_status(error), headers, content_type.decode())
+    request.app.state.plane.answered_with(error, "rest")
+    reply = form(error, id)
+    headers = {k.decode(): v.decode() for k, v in reply.headers}
+    if error.status is Status.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(reply.body, reply.status, headers, reply.content_type.decode())
 
 
 async def _on_serving_error(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ import orjson
 
 from serving import error_guide
 from serving.errors import ServingError, Status
+from serving.frontends.rest.wire import Reply
 
 HTTP_STATUS: dict[Status, int] = {
     Status.INVALID_ARGUMENT: 400,
@@ -23,6 +24,7 @@ HTTP_STATUS: dict[Status, int] = {
     Status.METHOD_NOT_ALLOWED: 405,
     Status.RESOURCE_EXHAUSTED: 429,
     Status.FAILED_PRECONDITION: 400,
+    Status.UNAUTHENTICATED: 401,
     Status.UNAVAILABLE: 503,
     Status.DEADLINE_EXCEEDED: 504,
     Status.CANCELLED: 499,
@@ -56,8 +58,8 @@ def title(status: int) -> str:
     return "Client Closed Request" if status == 499 else http.HTTPStatus(status).phrase
 
 
-def problem(error: ServingError, request_id: str) -> tuple[bytes, bytes]:
-    """Return an error as a problem document: the body and its content type.
+def problem(error: ServingError, request_id: str) -> Reply:
+    """Return an error as a problem document.
 
     Members: type (a reference to the page on the code), title, status, detail, code, request_id;
     where, expected, given and fix when they say something.
@@ -75,20 +77,25 @@ def problem(error: ServingError, request_id: str) -> tuple[bytes, bytes]:
         if text:
             document[key] = text
     document["request_id"] = request_id
-    return _dump(document), b"application/problem+json"
+    return _reply(error, document, b"application/problem+json")
 
 
-def v2_error(error: ServingError, request_id: str) -> tuple[bytes, bytes]:
+def v2_error(error: ServingError, request_id: str) -> Reply:
     """Return an error in V2's form: one text that says where, what differed, and the fix."""
     text = str(error)
     if error.where and error.where not in text:
         text = f"{error.where}: {text}"
     if error.status is Status.INTERNAL and request_id:
         text += f" (request {request_id})"
-    return _dump({"error": text}), b"application/json"
+    return _reply(error, {"error": text}, b"application/json")
 
 
-def _dump(document: dict[str, Any]) -> bytes:
+def _reply(error: ServingError, document: dict[str, Any], content_type: bytes) -> Reply:
+    headers = tuple(retry_headers(error))
+    return Reply(dump(document), content_type, headers, http_status(error))
+
+
+def dump(document: dict[str, Any]) -> bytes:
     """Write JSON even when a client's text holds what UTF-8 cannot (a lone surrogate)."""
     try:
         return orjson.dumps(document)

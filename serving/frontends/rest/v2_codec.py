@@ -63,6 +63,7 @@ class _Target(NamedTuple):
             priority=parameters.priority,
             sequence=parameters.sequence,
             parameters=parameters.custom,
+            generation=self.description.generation,
         )
         default = parameters.binary_data_output
         return V2Call(self.description, request, id, default, wanted.binary)

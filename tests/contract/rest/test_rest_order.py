@@ -116,6 +116,14 @@ async def test_a_long_pipeline_of_refusals_is_answered_whole(serving: Serving) -
             assert (await response_of(reader))[0] == 200
 
 
+async def test_a_pipeline_of_many_reads_is_answered_whole(serving: Serving) -> None:
+    count = 5000
+    async with serving(StubPlane(ECHO)) as front, connection(front) as (reader, writer):
+        writer.write(post(CALL) * count)
+        for _ in range(count):
+            assert (await response_of(reader))[0] == 200
+
+
 async def test_a_lost_connection_abandons_what_runs_and_starts_nothing_more(
     serving: Serving,
 ) -> None:

@@ -320,7 +320,7 @@ async def test_metadata_names_server_and_signature() -> None:
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("method", ["ModelStatistics", "RepositoryIndex", "TraceSetting"])
+@pytest.mark.parametrize("method", ["LogSettings", "CudaSharedMemoryStatus", "TraceSetting"])
 async def test_calls_that_are_not_offered_are_unimplemented(method: str) -> None:
     async with front_end(StubPlane(echo("m", FP32))) as front, channel(front.port) as opened:
         error = await failure(unary(opened, method, b"", pb.ServerLiveResponse))

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.frontends.grpc.stubs import ms_service_pb2
 from serving.v1 import tensors
 from serving.v1.stubs import serving_v1_pb2 as v1
 
 ROOT = Path(__file__).resolve().parents[4]
 GENERATE = ROOT / "protos" / "generate.py"
-STUBS = [Path(str(pb.__file__)), Path(str(v1.__file__))]
+STUBS = [Path(str(module.__file__)) for module in (pb, ms_service_pb2, v1)]
 
 
 def generate(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -127,8 +127,8 @@ def test_lane_call_joins_the_pieces_of_a_body(lane: Lane, cut: int) -> None:
             bodies.append(body)
             raise ZeroDivisionError
 
-        def error(self, *_: Any) -> tuple[bytes, bytes]:
-            return b"", b""
+        def error(self, *_: Any) -> Reply:
+            return Reply(b"", status=500)
 
     replies: list[Reply] = []
     head = plain(lane)._replace(form=Form())  # type: ignore[arg-type]

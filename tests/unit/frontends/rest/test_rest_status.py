@@ -53,7 +53,7 @@ def test_every_status_has_a_place_in_the_map() -> None:
 
 def test_a_problem_names_only_what_is_known() -> None:
     error = InvalidRequest("wrong", where="inputs.x", expected="1", given="2", fix="send 1")
-    body, content_type = status.problem(error, "r")
+    body, content_type, *_ = status.problem(error, "r")
     assert content_type == b"application/problem+json"
     assert orjson.loads(body) == {
         "type": "/errors#invalid_request",
@@ -72,7 +72,7 @@ def test_a_problem_names_only_what_is_known() -> None:
 
 def test_a_v2_error_is_one_text_with_place_and_fix() -> None:
     error = InvalidRequest("wrong", where="inputs.x", expected="1", given="2", fix="send 1")
-    body, content_type = status.v2_error(error, "r")
+    body, content_type, *_ = status.v2_error(error, "r")
     assert content_type == b"application/json"
     assert orjson.loads(body) == {"error": "inputs.x: wrong; expected 1, given 2 (send 1)"}
 
@@ -84,5 +84,5 @@ def test_only_what_may_work_later_says_when() -> None:
 
 
 def test_a_text_that_utf8_cannot_hold_is_still_sent() -> None:
-    body, _ = status.problem(NotFound("no servable '\ud800'"), "r")
+    body, *_ = status.problem(NotFound("no servable '\ud800'"), "r")
     assert orjson.loads(body)["detail"] == "no servable '?'"

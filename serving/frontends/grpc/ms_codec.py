@@ -1,0 +1,197 @@
+"""Turn MindSpore Serving's messages into instances, and outcomes into its replies.
+
+Works on bytes and message types alone; the call itself is in ``ms_service``. Source of the
+format: ``protos/ms_service.proto``. What both of its wire formats share is in
+``serving.frontends.mindspore``.
+
+A reply is written by hand around the tensors' bytes, which are copied once::
+
+    PredictReply  =  spec and errors (protobuf)  {3: Instance}*
+    Instance      =  {1: {1: name, 2: Tensor}}*
+    Tensor        =  shape and type (protobuf)  3: data   or   {4: string}*
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from serving import protobuf
+from serving.errors import InvalidRequest, ServingError, Unimplemented
+from serving.frontends.grpc.stubs import ms_service_pb2 as pb
+from serving.frontends.mindspore import instances, outputs, types
+from serving.frontends.mindspore.failures import Failure, verdict
+from serving.frontends.mindspore.instances import MAX_INSTANCES, Common, Typed
+from serving.frontends.mindspore.outputs import Output
+from serving.frontends.mindspore.runs import Outcome
+from serving.frontends.mindspore.target import Target
+from serving.frontends.mindspore.types import MsType
+from serving.frontends.shape_limits import MAX_RANK
+from serving.request import Description, InferRequest
+from serving.tensor import BOOL, BYTES
+
+HEAVY_BYTES = 64 << 10
+"""Messages beyond this are decoded, and strings written, where others do not wait for it."""
+
+_GIVEN = 2
+_INSTANCES, _ITEMS, _DATA, _STRINGS = 3, 1, 3, 4
+_KEY, _VALUE = 1, 2
+_STRINGY = (types.STRING.number, types.RAW.number)
+
+Part = bytes | memoryview
+
+
+class Unreadable(InvalidRequest):
+    """The bytes are no PredictRequest."""
+
+
+def parse(data: bytes) -> pb.PredictRequest:
+    """Return the message; raises Unreadable, and InvalidRequest for one of too many instances.
+
+    A large message is counted before it is parsed: an empty instance takes 2 bytes of it, and
+    many more once it is an object.
+    """
+    try:
+        if len(data) > HEAVY_BYTES:
+            protobuf.cut(data, _GIVEN, MAX_INSTANCES + 1)  # and one for the servable_spec
+        return pb.PredictRequest.FromString(data)
+    except protobuf.TooManyFields:
+        raise InvalidRequest(
+            "the message has too many instances",
+            code="too_many_fields",
+            expected=f"at most {MAX_INSTANCES}",
+        ) from None
+    except (DecodeError, protobuf.Malformed):
+        raise Unreadable("Unable to parse request", code="bad_message") from None
+
+
+def target(message: pb.PredictRequest) -> Target:
+    """Return what a message asks for."""
+    spec = message.servable_spec
+    return Target(spec.name, spec.method_name, spec.version_number)
+
+
+def decode(
+    message: pb.PredictRequest, target: Target, description: Description, common: Common
+) -> tuple[InferRequest | ServingError, ...]:
+    """Return a request for each instance, or the error of one that the model cannot take.
+
+    Raises InvalidRequest for what is wrong with the message itself, and Unimplemented for
+    tensors in shared memory: a client must not make this server open objects by name.
+    """
+    if any(instance.output_buffers for instance in message.instances):
+        raise _shared_memory("leave output_buffers out: outputs come in the reply")
+    items = [instance.items for instance in message.instances]
+    return instances.requests(target, description, items, _read, common)
+
+
+def encode(
+    message: pb.PredictRequest,
+    target: Target,
+    description: Description,
+    outcomes: Sequence[Outcome],
+) -> bytes:
+    """Return a serialised PredictReply; nothing in it points into the responses."""
+    failures = verdict(outcomes, target)
+    parts: list[Part] = [_head(message, failures)]
+    if len(failures) != 1:
+        for outcome in outcomes:
+            instance: list[Part] = []
+            if not isinstance(outcome, ServingError):
+                for output in outputs.of(outcome, description):
+                    instance += _field(_ITEMS, _entry(output))
+            parts += _field(_INSTANCES, instance)
+    return b"".join(parts)
+
+
+def refusal(message: pb.PredictRequest, failure: Failure) -> bytes:
+    """Return the reply to a request that failed as a whole."""
+    return _head(message, (failure,))
+
+
+def _read(name: str, tensor: Any) -> Typed:
+    """Return an input's value, a view of the message; raises InvalidRequest or Unimplemented."""
+    if tensor.HasField("shm_data"):
+        raise _shared_memory("send the elements in 'data'")
+    if len(tensor.shape.dims) > MAX_RANK:
+        raise _bad(name, f"Tensor check failed: input  shape of more than {MAX_RANK} axes invalid")
+    shape = tuple(tensor.shape.dims)
+    if tensor.dtype in _STRINGY:
+        return _read_string(name, types.BY_NUMBER[tensor.dtype], shape, tensor.bytes_val)
+    if any(size < 0 for size in shape) or 0 in shape[:-1]:
+        raise _bad(name, f"Tensor check failed: input  shape {list(shape)} invalid")
+    kind = types.BY_NUMBER.get(tensor.dtype)
+    if kind is None:
+        number = "MS_UNKNOWN" if tensor.dtype == pb.MS_UNKNOWN else str(tensor.dtype)
+        raise _bad(name, f"Tensor check failed: input data type proto::{number} invalid")
+    data = tensor.data
+    if len(data) != math.prod(shape) * kind.dtype.itemsize:
+        raise _bad(name, f"Tensor check failed: input data size {len(data)} invalid")
+    if kind.dtype is BOOL and data.strip(b"\0\1"):
+        raise _bad(name, "Tensor check failed: a bool is neither 0 nor 1")
+    return Typed(kind, shape, instances.flat(data, kind.dtype))
+
+
+def _read_string(name: str, kind: MsType, shape: tuple[int, ...], values: Any) -> Typed:
+    check = "Instance tensor check failed: bytes or string type "
+    if len(values) != 1:
+        raise _bad(name, f"{check}shape batch size can only be 1")
+    if shape not in ((), (1,)):
+        given = f"but given shape is {list(shape)}"
+        raise _bad(name, f"{check}input  shape can only be (1,) or empty, {given}")
+    item = bytes(values[0])
+    if kind is types.STRING:
+        try:
+            item.decode()
+        except UnicodeDecodeError:
+            raise _bad(name, "Tensor check failed: a string is not UTF-8") from None
+    return Typed(kind, shape, None, item)
+
+
+def _bad(name: str, detail: str) -> InvalidRequest:
+    return InvalidRequest(f"Instances input {name[:255]} check failed, detail: {detail}")
+
+
+def _shared_memory(fix: str) -> Unimplemented:
+    return Unimplemented("Shared memory is not opened by this server", fix=fix)
+
+
+def _head(message: pb.PredictRequest, failures: Sequence[Failure]) -> bytes:
+    reply = pb.PredictReply(
+        error_msg=[pb.ErrorMsg(error_code=code, error_msg=_text(text)) for code, text in failures]
+    )
+    if message.HasField("servable_spec"):
+        reply.servable_spec.CopyFrom(message.servable_spec)
+    return bytes(reply.SerializeToString())
+
+
+def _text(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _entry(output: Output) -> list[Part]:
+    return [*_field(_KEY, [output.name.encode()]), *_field(_VALUE, _tensor(output))]
+
+
+def _tensor(output: Output) -> list[Part]:
+    parts: list[Part] = [_shape_and_type(output.shape, output.type.number)]
+    if output.type.dtype is BYTES:
+        for item in output.items:
+            parts += _field(_STRINGS, [item])
+    elif output.array is not None and output.array.size:
+        parts += _field(_DATA, [output.array.tobytes()])
+    return parts
+
+
+@lru_cache(maxsize=1024)
+def _shape_and_type(shape: tuple[int, ...], number: int) -> bytes:
+    tensor = pb.Tensor(shape=pb.TensorShape(dims=shape), dtype=pb.DataType.Name(number))
+    return bytes(tensor.SerializeToString())
+
+
+def _field(number: int, parts: list[Part]) -> list[Part]:
+    return [protobuf.prefix(number, sum(map(len, parts))), *parts]

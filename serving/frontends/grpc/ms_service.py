@@ -1,0 +1,128 @@
+"""The one call of ``mindspore.serving.proto.MSService``: bytes in, data plane, bytes out.
+
+What is wrong with a request is told in the reply, not by gRPC's status: clients of MindSpore
+Serving look for it there. The status is left for messages that cannot be read, for a server that
+goes down, and for faults of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import grpc
+
+from serving.dataplane import DataPlane
+from serving.errors import ServingError
+from serving.frontends.grpc import ms_codec, status
+from serving.frontends.grpc.calls import Context, Inference, request_id, service
+from serving.frontends.grpc.status import Outcome as CallOutcome
+from serving.frontends.grpc.stubs import ms_service_pb2 as pb
+from serving.frontends.mindspore.failures import told
+from serving.frontends.mindspore.instances import Common
+from serving.frontends.mindspore.runs import Outcome, Runs
+from serving.frontends.mindspore.target import Target
+from serving.request import Description, InferRequest
+
+NAME = "mindspore.serving.proto.MSService"
+
+
+class MindSporeService:
+    """Answers MindSpore Serving's clients from a data plane; owned by ``GrpcFrontEnd``."""
+
+    def __init__(self, plane: DataPlane, inference: Inference) -> None:
+        self._plane = plane
+        self._inference = inference
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes."""
+        return service(NAME, {"Predict": self._predict}, _outcome, self._plane)
+
+    async def _predict(self, data: bytes, context: Context) -> bytes:
+        self._inference.begin()
+        try:
+            return await self._reply(data, context)
+        finally:
+            self._inference.end()
+
+    async def _reply(self, data: bytes, context: Context) -> bytes:
+        heavy = len(data) > ms_codec.HEAVY_BYTES
+        on_thread = self._inference.on_thread
+        message = await on_thread(ms_codec.parse, data) if heavy else ms_codec.parse(data)
+        target = ms_codec.target(message)
+        try:
+            description = target.find(self._plane.describe)
+            arguments = message, target, description, _common(context)
+            if heavy:
+                instances = await on_thread(ms_codec.decode, *arguments)
+            else:
+                instances = ms_codec.decode(*arguments)
+            outcomes = await self._run(instances)
+        except ServingError as error:
+            self._plane.answered_with(error, "grpc")
+            return ms_codec.refusal(message, told(error, target))
+        return await self._encode(message, target, description, outcomes)
+
+    async def _run(self, instances: Sequence[InferRequest | ServingError]) -> list[Outcome]:
+        """Run the instances; the caller releases the responses among the outcomes."""
+        done: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        runs = Runs(self._plane, instances, "grpc", lambda outcomes: _settle(done, outcomes))
+        runs.start()
+        try:
+            return await done
+        except asyncio.CancelledError:
+            runs.abandon()
+            if done.done() and not done.cancelled():
+                _release(done.result())
+            raise
+
+    async def _encode(
+        self,
+        message: pb.PredictRequest,
+        target: Target,
+        description: Description,
+        outcomes: Sequence[Outcome],
+    ) -> bytes:
+        arguments = message, target, description, outcomes
+        if not _has_many_strings(outcomes):
+            try:
+                return ms_codec.encode(*arguments)
+            finally:
+                _release(outcomes)
+        encoding = self._inference.on_thread(ms_codec.encode, *arguments)
+        # A cancelled call does not stop the thread: the rows go back when it is through.
+        encoding.add_done_callback(lambda _: _release(outcomes))
+        return await asyncio.shield(encoding)
+
+
+def _common(context: Context) -> Common:
+    remaining = context.time_remaining()
+    deadline = None if remaining is None else time.monotonic() + remaining
+    return Common(request_id(context), deadline)
+
+
+def _settle(done: asyncio.Future[list[Outcome]], outcomes: list[Outcome]) -> None:
+    if done.done():  # the call was cancelled a moment ago
+        _release(outcomes)
+    else:
+        done.set_result(outcomes)
+
+
+def _release(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        if not isinstance(outcome, ServingError):
+            outcome.release()
+
+
+def _has_many_strings(outcomes: Sequence[Outcome]) -> bool:
+    tensors = [t for o in outcomes if not isinstance(o, ServingError) for t in o.outputs]
+    return sum(t.nbytes for t in tensors if t.items is not None) > ms_codec.HEAVY_BYTES
+
+
+def _outcome(error: ServingError) -> CallOutcome:
+    """Return how a call ends; bytes that are no message are INTERNAL here, as clients know it."""
+    end = status.outcome(error)
+    if isinstance(error, ms_codec.Unreadable):
+        return CallOutcome(grpc.StatusCode.INTERNAL, error.message, end.trailers)
+    return end

@@ -1,0 +1,54 @@
+"""The routes that tell what has been counted: V2's statistics, and metrics for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from serving.dataplane import DataPlane
+from serving.frontends import v2_statistics
+from serving.frontends.rest import exposition, metrics, names
+from serving.frontends.rest.v2_codec import version_number
+
+METRICS = "/metrics"
+
+
+def add_statistics(app: FastAPI, plane: DataPlane) -> None:
+    """Add the routes; must come before ``/v2/models/{name}``, which would match one of them."""
+
+    async def every() -> JSONResponse:
+        return JSONResponse(v2_statistics.document(plane))
+
+    async def servable(name: str) -> JSONResponse:
+        return JSONResponse(v2_statistics.document(plane, names.check(name)))
+
+    async def one(name: str, version: str) -> JSONResponse:
+        number = version_number(version)
+        return JSONResponse(v2_statistics.document(plane, names.check(name), number))
+
+    for path, summary, handler in (
+        ("/v2/models/stats", "Counts and times of every servable", every),
+        ("/v2/models/{name}/stats", "Counts and times of a servable's versions", servable),
+        (
+            "/v2/models/{name}/versions/{version}/stats",
+            "Counts and times of a version of a servable",
+            one,
+        ),
+    ):
+        app.add_api_route(path, handler, methods=["GET"], summary=summary, response_model=None)
+
+    @app.get(METRICS, summary="Metrics in Prometheus' text format", response_class=_Exposition)
+    async def scrape() -> _Exposition:
+        told, listed, ready = plane.statistics(), plane.servables(), plane.ready()
+        return _Exposition(
+            # Thousands of servables are megabytes of text.
+            await asyncio.to_thread(
+                lambda: exposition.text(metrics.families(told, listed, ready)),
+            )
+        )
+
+
+class _Exposition(PlainTextResponse):
+    media_type = exposition.CONTENT_TYPE
