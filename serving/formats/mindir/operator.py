@@ -146,7 +146,8 @@ class Operator:
         array = np.asarray(constant)
         if dtype is None and not isinstance(constant, np.ndarray):
             dtype = {"b": BOOL, "i": INT64}.get(array.dtype.kind, FP32)
-        return array if dtype is None else array.astype(dtype.numpy)
+        with np.errstate(over="ignore"):  # a mask of -1e9 is -inf in float16, as in MindSpore
+            return array if dtype is None else array.astype(dtype.numpy)
 
     # --- arguments that are settings -------------------------------------------------------
 

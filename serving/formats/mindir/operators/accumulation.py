@@ -7,7 +7,7 @@ onnx__Scan.html. ONNX has a running sum alone; the others are a Scan.
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 import onnx
@@ -51,7 +51,7 @@ def _summed(op: Operator, axis: int) -> Tensor:
 
 
 class Body:
-    """The body of a Scan under construction: nodes on values known by name."""
+    """The body of a Scan or Loop under construction: nodes on values known by name."""
 
     nodes: list[onnx.NodeProto]
 
@@ -59,10 +59,10 @@ class Body:
         self._op = op
         self.nodes = []
 
-    def __call__(self, operator: str, *inputs: str) -> str:
+    def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add a node; returns the name of its output."""
         output = self._op.fresh("step")
-        self.nodes.append(onnx.helper.make_node(operator, list(inputs), [output]))
+        self.nodes.append(onnx.helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
     def named(self, stated: TensorType) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 
 from serving.formats.mindir.operator import Operator
 from serving.formats.mindir.registry import converts
+from serving.formats.mindir.types import TensorType
 from serving.formats.mindir.value import Tensor
 
 _SAME = {
@@ -65,11 +66,16 @@ def gelu(op: Operator) -> Tensor:
 
 @converts("Softmax", arguments="x axis")
 def softmax(op: Operator) -> Tensor:
-    """Softmax over one axis, or over several taken as one, which ONNX lacks."""
+    """Softmax over one axis, or written out over several taken as one, which ONNX lacks."""
     axes = op.integers("axis", (-1,))
-    if len(axes) != 1:
-        op.refuse(f"works over {len(axes)} axes at once")
-    return op.emit("Softmax", op.tensor("x"), axis=axes[0])
+    x = op.tensor("x", op.output.dtype)
+    if len(axes) == 1:
+        return op.emit("Softmax", x, axis=axes[0])
+    kept = TensorType(x.dtype, None)
+    most = op.emit("ReduceMax", x, type=kept, axes=list(axes), keepdims=1)
+    powers = op.emit("Exp", op.emit("Sub", x, most))
+    over = op.constant(np.array(axes, np.int64))
+    return op.emit("Div", powers, op.emit("ReduceSum", powers, over, type=kept, keepdims=1))
 
 
 @converts("LogSoftmax", arguments="x axis")

@@ -141,15 +141,6 @@ def cast(op: Operator) -> Tensor:
     return op.cast(op.tensor("x"), op.output.dtype)
 
 
-@converts("Select", arguments="condition x y")
-def select(op: Operator) -> Tensor:
-    """``x`` where the condition holds, else ``y``: Where."""
-    dtype = op.output.dtype
-    return op.emit(
-        "Where", op.tensor("condition", BOOL), op.tensor("x", dtype), op.tensor("y", dtype)
-    )
-
-
 @converts("FloorDiv", arguments="x y")
 def floor_divide(op: Operator) -> Tensor:
     """``floor(x / y)``; whole numbers by way of Mod, for ONNX's Div cuts towards zero."""

@@ -29,9 +29,9 @@ def bitwise(op: Operator) -> Tensor:
     dtype = op.output.dtype
     if dtype is BOOL:
         return op.emit(name, op.tensor("x", BOOL), op.tensor("y", BOOL))
-    _require_bits(op)
+    require_bits(op, op.output)
     bits = dtype.itemsize * 8
-    one, other = (_taken_apart(op, op.tensor(n, dtype), bits) for n in ("x", "y"))
+    one, other = (taken_apart(op, op.tensor(n, dtype), bits) for n in ("x", "y"))
     f = Formula(op, BOOL)
     chosen = op.cast(f(name, one, other), INT64)
     signed = dtype.name.startswith("INT")
@@ -58,14 +58,15 @@ def _put_together(op: Operator, bits: Tensor, first: int, last: int, signed: boo
     return op.emit("ReduceSum", parts, places[2], type=stated, keepdims=0)
 
 
-def _require_bits(op: Operator) -> None:
-    if not is_whole(op.output):
+def require_bits(op: Operator, x: TensorType | Tensor) -> None:
+    """Refuse numbers whose bits cannot be taken apart."""
+    if not is_whole(x):
         op.refuse("takes the bits of numbers that are not whole")
-    if op.output.dtype is UINT64:
+    if x.dtype is UINT64:
         op.refuse("takes the bits of UINT64, which INT64 does not hold")
 
 
-def _taken_apart(op: Operator, x: Tensor, bits: int) -> Tensor:
+def taken_apart(op: Operator, x: Tensor, bits: int) -> Tensor:
     """Return whether each bit is set, along a new last axis, the lowest first."""
     f = Formula(op, INT64)
     wide = op.cast(x, INT64)
@@ -92,7 +93,7 @@ def invert(op: Operator) -> Tensor:
     x = op.tensor("x", dtype)
     if dtype is BOOL:
         return op.emit("Not", x)
-    _require_bits(op)
+    require_bits(op, op.output)
     f = Formula(op, INT64)
     least = -1 if dtype.name.startswith("INT") else 2 ** (dtype.itemsize * 8) - 1
     return op.cast(f("Sub", least, op.cast(x, INT64)), dtype)
@@ -101,7 +102,7 @@ def invert(op: Operator) -> Tensor:
 @converts("LeftShift", "RightShift", arguments="x y")
 def shift(op: Operator) -> Tensor:
     """``x * 2**y``, or ``x / 2**y`` rounded down; y is from 0 to the bits of the type less 1."""
-    _require_bits(op)
+    require_bits(op, op.output)
     f = Formula(op, INT64)
     x, y = f.tensor("x"), f.tensor("y")
     # INT64 does not hold 2**63: the last place is a step of its own.

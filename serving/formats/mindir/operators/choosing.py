@@ -18,9 +18,7 @@ _RUN = ("FP16", "FP32", "FP64", "INT32", "INT64", "UINT8")
 """What ONNX Runtime's Where takes of the numbers; all others fit into INT64."""
 
 
-def chosen(
-    op: Operator, condition: Tensor, x: Tensor, y: Tensor, stated: TensorType
-) -> Tensor:
+def chosen(op: Operator, condition: Tensor, x: Tensor, y: Tensor, stated: TensorType) -> Tensor:
     """Return x where the condition holds, else y: Where, in a type that ONNX Runtime has."""
     dtype = x.dtype
     if dtype.name == "UINT64":
@@ -36,8 +34,8 @@ def chosen(
 def select(op: Operator) -> Tensor:
     """``x`` where the condition holds, else ``y``."""
     dtype = op.output.dtype
-    given = (op.tensor(n, dtype) for n in ("x", "y"))
-    return chosen(op, op.tensor("condition", BOOL), *given, op.output)
+    x, y = op.tensor("x", dtype), op.tensor("y", dtype)
+    return chosen(op, op.tensor("condition", BOOL), x, y, op.output)
 
 
 @converts("MaskedFill", "MaskedFillScalar", arguments="x mask value")

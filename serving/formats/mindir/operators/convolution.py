@@ -1,4 +1,4 @@
-"""Convolutions over images in the order NCHW.
+"""Convolutions over images.
 
 Sources: ``mindspore.ops.Conv2D`` (docstrings of 1.0, 2.0 and 2.10) and
 https://onnx.ai/onnx/operators/onnx__Conv.html.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from serving.formats.mindir.operator import Operator
+from serving.formats.mindir.operators.image_layout import emit_images, images
 from serving.formats.mindir.operators.matrix import FORMATS
 from serving.formats.mindir.registry import converts
 from serving.formats.mindir.value import Tensor
@@ -19,15 +20,10 @@ _PAD_MODES = {0: "PAD", 1: "SAME", 2: "VALID"}
 @converts("Conv2D", arguments="x w")
 def conv2d(op: Operator) -> Tensor:
     """Conv. ``pad_mode`` same is ONNX's SAME_UPPER; pad lists (top, bottom, left, right)."""
-    require_nchw(op)
     dtype = op.output.dtype
-    return op.emit(
-        "Conv",
-        op.tensor("x", dtype),
-        op.tensor("w", dtype),
-        group=op.integer("group|groups", 1),
-        **_windows(op, pair(op, op.integers("kernel_size"))),
-    )
+    x, w = images(op, "x", dtype), images(op, "w", dtype)
+    windows = _windows(op, x, pair(op, op.integers("kernel_size")))
+    return emit_images(op, "Conv", x, w, group=op.integer("group|groups", 1), **windows)
 
 
 @converts("DepthwiseConv2dNative", arguments="x w")
@@ -42,29 +38,28 @@ def depthwise_conv2d(op: Operator) -> Tensor:
     multiplier, channels, height, width = op.static_dims(w)
     if multiplier != 1:
         op.refuse(f"has a channel multiplier of {multiplier}")
-    return op.emit(
-        "Conv",
-        op.tensor("x", dtype),
-        op.reshape(w, (channels, 1, height, width)),
-        group=channels,
-        **_windows(op, [height, width]),
-    )
+    x = op.tensor("x", dtype)
+    windows = _windows(op, x, [height, width])
+    w = op.reshape(w, (channels, 1, height, width))
+    return op.emit("Conv", x, w, group=channels, **windows)
 
 
-def _windows(op: Operator, kernel: list[int]) -> dict[str, Any]:
+def _windows(op: Operator, x: Tensor, kernel: list[int]) -> dict[str, Any]:
     """Return the attributes of a Conv that say where its windows lie."""
     strides = pair(op, op.integers("stride", (1, 1)))
     dilations = pair(op, op.integers("dilation", (1, 1)))
     pads = padding(op)
     if dilations != [1, 1] and "auto_pad" in pads:
         # onnxruntime has no SAME_UPPER for windows with gaps, so it is written out.
-        pads = {"pads": _same(op, kernel, strides, dilations)} if _is_same(op) else {}
+        pads = {"pads": _same(op, x, kernel, strides, dilations)} if _is_same(op) else {}
     return {"kernel_shape": kernel, "strides": strides, "dilations": dilations, **pads}
 
 
-def _same(op: Operator, kernel: list[int], strides: list[int], dilations: list[int]) -> list[int]:
+def _same(
+    op: Operator, x: Tensor, kernel: list[int], strides: list[int], dilations: list[int]
+) -> list[int]:
     """Return the padding that gives ``ceil(n / stride)`` windows, the odd one at the end."""
-    lengths = op.dims(op.tensor("x"))[2:]
+    lengths = op.dims(x)[2:]
     if len(lengths) != 2 or min(lengths) < 1:
         op.refuse("pads images whose size varies")
     before, after = [], []

@@ -30,7 +30,7 @@ def _places(op: Operator, count: Tensor) -> Tensor:
 
 @converts("Diag", arguments="x")
 def diagonal_matrix(op: Operator) -> Tensor:
-    """x on the diagonal of zeros: the axes of x twice over, or of rank 2 for a vector."""
+    """Zeros but for x on the diagonal: the axes of x twice over, or of rank 2 for a vector."""
     x = op.tensor("x")
     rank = len(op.dims(x))
     if not rank:
@@ -87,7 +87,7 @@ def trace(op: Operator) -> Tensor:
 
 @converts("MatrixSetDiagV3", arguments="x diagonal k")
 def with_diagonal(op: Operator) -> Tensor:
-    """x with the main diagonal of each matrix replaced."""
+    """The main diagonal of each matrix replaced."""
     if op.integers("k", (0,)) not in ((0,), (0, 0)):
         op.refuse("replaces other diagonals than the main one")
     x = op.tensor("x")

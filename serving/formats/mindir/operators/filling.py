@@ -1,7 +1,7 @@
 """Tensors made of a number or of a rule: constants, ranges, triangles, masks.
 
-Sources: the docstrings of ``mindspore.ops`` Zeros, OnesLike, Fill, Eye, Range, LinSpace, Tril,
-MaskedFill and ``mindspore.mint`` full, arange, linspace, tril (2.0 to 2.10), and
+Sources: the docstrings of ``mindspore.ops`` Zeros, OnesLike, Fill, Eye, Range, LinSpace, Tril
+and ``mindspore.mint`` full, arange, linspace, tril (2.0 to 2.10), and
 https://onnx.ai/onnx/operators/onnx__Trilu.html, onnx__Range.html. Sizes are left to ONNX.
 """
 
@@ -12,13 +12,12 @@ import numpy as np
 from serving.formats.mindir.formula import Formula
 from serving.formats.mindir.operator import Operator
 from serving.formats.mindir.operators.accumulation import summable
-from serving.formats.mindir.operators.elementary import is_whole
 from serving.formats.mindir.operators.selection import one_hot
 from serving.formats.mindir.operators.views import lengths_of
 from serving.formats.mindir.registry import converts
 from serving.formats.mindir.types import TensorType
 from serving.formats.mindir.value import Known, Tensor, Value
-from serving.tensor import BOOL, FP64, INT32, INT64
+from serving.tensor import BOOL, FP64, INT64
 
 _LIKE = {"ZerosLike": 0, "ZerosLikeExt": 0, "OnesLike": 1, "OnesLikeExt": 1}
 _OF_SHAPE = {"Zeros": 0, "Ones": 1}
@@ -81,20 +80,6 @@ def triangle(op: Operator) -> Tensor:
     found = op.emit(
         "Trilu", op.tensor("x", ran), op.constant(np.array(op.integer("diagonal", 0), np.int64)),
         type=TensorType(ran, op.output.shape), upper=int(op.node.operator.startswith("Triu")),
-    )  # fmt: skip
-    return op.cast(found, dtype)
-
-
-@converts("MaskedFill", "MaskedFillScalar", arguments="x mask value")
-def masked_fill(op: Operator) -> Tensor:
-    """A number where the mask holds, else x: Where."""
-    dtype = op.output.dtype
-    # ONNX Runtime's Where lacks truth values and the shorter whole numbers.
-    ran = dtype if dtype is INT32 or not is_whole(op.output) else INT64
-    value = op.reshape(op.tensor("value", dtype), ())
-    found = op.emit(
-        "Where", op.tensor("mask", BOOL), op.cast(value, ran), op.tensor("x", ran),
-        type=TensorType(ran, op.output.shape),
     )  # fmt: skip
     return op.cast(found, dtype)
 

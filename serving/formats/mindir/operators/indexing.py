@@ -21,7 +21,7 @@ _END = 2**63 - 1
 """A place behind every axis' end; ONNX's Slice cuts it to the length."""
 
 
-@converts("Gather", "GatherV2", arguments="x indices axis batch_dims")
+@converts("Gather", "GatherV2", "SparseGatherV2", arguments="x indices axis batch_dims")
 def gather(op: Operator) -> Tensor:
     """Slices of x along an axis, by index: Gather."""
     if op.integer("batch_dims", 0):

@@ -7,7 +7,7 @@ https://onnx.ai/onnx/operators/onnx__BatchNormalization.html, onnx__LayerNormali
 from __future__ import annotations
 
 from serving.formats.mindir.operator import Operator
-from serving.formats.mindir.operators.convolution import require_nchw
+from serving.formats.mindir.operators.image_layout import emit_images, images
 from serving.formats.mindir.registry import converts
 from serving.formats.mindir.value import Absent, Value
 from serving.tensor import FP16, FP32
@@ -16,15 +16,15 @@ from serving.tensor import FP16, FP32
 @converts("BatchNorm", arguments="x scale bias mean variance is_training epsilon momentum format")
 def batch_norm(op: Operator) -> Value:
     """BatchNormalization with the learned mean and variance; gives a tuple of five."""
-    require_nchw(op)
     if op.flag("is_training", False):
         op.refuse("normalises with the statistics of its batch; export the network for inference")
     stated = op.outputs[0]
     learned = [op.tensor(name, FP32) for name in ("scale", "bias", "mean", "variance")]
-    x = op.tensor("x")
+    x = images(op, "x")
     if x.dtype is FP16:
         learned = [op.cast(t, FP16) for t in learned]
-    y = op.emit("BatchNormalization", x, *learned, type=stated, epsilon=op.number("epsilon", 1e-5))
+    epsilon = op.number("epsilon", 1e-5)
+    y = emit_images(op, "BatchNormalization", x, *learned, stated=stated, epsilon=epsilon)
     return (y, *[Absent("statistics of a batch")] * (len(op.outputs) - 1))
 
 

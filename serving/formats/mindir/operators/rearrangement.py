@@ -15,6 +15,7 @@ from serving.formats.mindir.operators.convolution import require_nchw
 from serving.formats.mindir.registry import converts
 from serving.formats.mindir.types import TensorType
 from serving.formats.mindir.value import Tensor
+from serving.tensor import INT64
 
 
 @converts("DepthToSpace", arguments="x")
@@ -38,6 +39,22 @@ def pixel_shuffle(op: Operator) -> Tensor:
     if len(op.dims(x)) != 4:
         op.refuse("shuffles what is no stack of images")
     return op.emit("DepthToSpace", x, blocksize=op.integer("upscale_factor"), mode="CRD")
+
+
+@converts("ChannelShuffle", arguments="x")
+def channel_shuffle(op: Operator) -> Tensor:
+    """Channels, which are in groups, in the order: the first of each group, the second, ..."""
+    x = op.tensor("x")
+    dims = op.dims(x)
+    groups = op.integer("group|groups")
+    if len(dims) < 3 or groups < 1 or dims[1] < 1 or dims[1] % groups:
+        op.refuse("has channels that do not divide into its groups")
+    count = dims[1] // groups
+    # A 0 keeps the length that the axis has; the rest is one axis on the way.
+    parts = op.reshape(x, (0, groups, count, -1))
+    turned = TensorType(x.dtype, (dims[0], count, groups, -1))
+    moved = op.emit("Transpose", parts, type=turned, perm=(0, 2, 1, 3))
+    return op.emit("Reshape", moved, op.emit("Shape", x, type=TensorType(INT64, (len(dims),))))
 
 
 @converts("SpaceToBatch", "SpaceToBatchND", arguments="x")

@@ -11,7 +11,9 @@ from typing import Sequence
 
 import numpy as np
 
+from serving.formats.mindir.formula import Formula
 from serving.formats.mindir.operator import Operator
+from serving.formats.mindir.operators.elementary import is_whole
 from serving.formats.mindir.registry import converts
 from serving.formats.mindir.types import TensorType
 from serving.formats.mindir.value import Tensor, Value
@@ -22,6 +24,7 @@ _REDUCED = {
     "ReduceMin": "ReduceMin", "ReduceProd": "ReduceProd", "SumExt": "ReduceSum",
     "MeanExt": "ReduceMean", "ProdExt": "ReduceProd",
 }  # fmt: skip
+_HALF = 2**32
 
 
 @converts(
@@ -60,11 +63,36 @@ def reduce_truth(op: Operator) -> Tensor:
 
 def _reduced(op: Operator, x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
     operator = _REDUCED[op.node.operator]
-    if operator != "ReduceSum":
-        return op.emit(operator, x, axes=list(axes) or None, keepdims=int(keep))
+    if operator == "ReduceSum":
+        return total(op, x, axes, keep, op.output)
+    return op.emit(operator, x, axes=list(axes) or None, keepdims=int(keep))
+
+
+def total(op: Operator, x: Tensor, axes: Sequence[int], keep: bool, stated: TensorType) -> Tensor:
+    """Return the sum over some axes, or all if none is named; whole numbers wrap as in C.
+
+    ONNX Runtime sums these as doubles: numbers of 32 bits are exact in INT64, those of 64 bits
+    are summed by halves. (Of each at most 2**21 are summed without a loss.)
+    """
+    dtype = x.dtype
+    if dtype.name == "UINT64":
+        op.refuse("sums numbers of UINT64, which INT64 does not hold")
+    if not is_whole(x):
+        return _summed(op, x, axes, keep, stated)
+    wide = TensorType(INT64, stated.shape)
+    if dtype is not INT64:
+        return op.cast(_summed(op, op.cast(x, INT64), axes, keep, wide), dtype)
+    f = Formula(op, INT64)
+    low = f("Mod", x, _HALF)
+    high = f("Div", f("Sub", x, low), _HALF)
+    halves = [_summed(op, part, axes, keep, wide) for part in (high, low)]
+    return f("Add", f("Mul", halves[0], _HALF), halves[1])
+
+
+def _summed(op: Operator, x: Tensor, axes: Sequence[int], keep: bool, stated: TensorType) -> Tensor:
     # The only reduction that opset 17 gives its axes as an input.
     chosen = op.constant(np.array(axes, np.int64)) if axes else None
-    return op.emit(operator, x, chosen, keepdims=int(keep))
+    return op.emit("ReduceSum", x, chosen, type=stated, keepdims=int(keep))
 
 
 @converts("Argmax", "ArgMax", arguments="x axis output_type")

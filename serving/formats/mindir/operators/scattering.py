@@ -14,7 +14,7 @@ from serving.formats.mindir.operators.views import lengths_of, numbers
 from serving.formats.mindir.registry import converts
 from serving.formats.mindir.types import TensorType
 from serving.formats.mindir.value import Tensor
-from serving.tensor import BOOL, INT64
+from serving.tensor import INT64
 
 _REDUCE = {0: "NONE", 1: "ADD"}
 """How 2.3 and later number ``reduce`` (mindspore/ops/op_def/op_enum.h)."""
@@ -100,26 +100,3 @@ def scatter_value(op: Operator) -> Tensor:
         "ScatterElements", op.tensor("x", dtype), index, source, axis=op.integer("dim"),
         reduction=op.choice("reduce", _REDUCE, "NONE").lower(),
     )  # fmt: skip
-
-
-@converts("UnsortedSegmentSum", arguments="x segments count")
-def segment_sum(op: Operator) -> Tensor:
-    """The sums of the slices of each segment; a slice of a segment below 0 is left out."""
-    dtype = op.output.dtype
-    x, segments = op.tensor("x", dtype), op.tensor("segments", INT64)
-    count = op.reshape(op.tensor("count", INT64), (1,))
-    below = op.emit("Less", segments, numbers(op, 0), type=TensorType(BOOL, segments.shape))
-    # What is left out goes to a row behind the last, which is then cut off.
-    place = op.emit("Where", below, count, segments, type=segments.type)
-    rank = len(op.dims(segments))
-    rest = op.emit(
-        "Slice", lengths_of(op, x), numbers(op, rank), numbers(op, len(op.dims(x))),
-        type=TensorType(INT64, (-1,)),
-    )  # fmt: skip
-    one = TensorType(INT64, (1,))
-    rows = op.emit("Add", count, numbers(op, 1), type=one)
-    shape = op.emit("Concat", rows, rest, type=TensorType(INT64, (-1,)), axis=0)
-    zeros = op.emit("Expand", op.constant(np.array(0, dtype.numpy)), shape)
-    indices = op.emit("Unsqueeze", place, numbers(op, -1), type=TensorType(INT64, None))
-    total = op.emit("ScatterND", zeros, indices, x, reduction="add")
-    return op.emit("Slice", total, numbers(op, 0), count, numbers(op, 0))

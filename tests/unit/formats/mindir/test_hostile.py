@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serving.errors import LoadError
@@ -75,3 +76,11 @@ def test_loop_that_changes_nothing_is_refused(tmp_path: Path) -> None:
     net.output(net.call("header", given, stated))
     with pytest.raises(LoadError, match="changes nothing from turn to turn"):
         convert(net.save(tmp_path / "still.mindir"))
+
+
+def test_mask_beyond_float16_becomes_infinite_without_a_warning(tmp_path: Path) -> None:
+    net = Net()
+    x = net.input("x", "float16", (2,))
+    net.output(net.op("Mul", [x, net.constant(-1e9)], ("float16", (2,))))
+    (y,) = run_net(net, tmp_path, np.array([1, -2], np.float16))
+    np.testing.assert_array_equal(y, np.array([-np.inf, np.inf], np.float16))

@@ -78,21 +78,3 @@ def test_scatter_value_puts_or_adds_one_number(tmp_path: Path, add: bool) -> Non
     expected = put(X, 1, INDEX, np.full(INDEX.shape, 2.5, "float32"), add)
     found = run_node(tmp_path, "ScatterValue", given, like(X), reduce=int(add))
     agrees(found, expected)
-
-
-@pytest.mark.parametrize("segments", [[2, 0, 2], [-1, 1, 1]])
-def test_segment_sum_leaves_out_what_is_below_zero(tmp_path: Path, segments: list[int]) -> None:
-    expected = np.zeros((4, 4), "float32")
-    for row, segment in zip(X, segments, strict=True):
-        if segment >= 0:
-            expected[segment] += row
-    given = [X, np.array(segments, "int32"), Fixed(4)]
-    agrees(run_node(tmp_path, "UnsortedSegmentSum", given, like(expected)), expected)
-
-
-def test_segment_sum_of_segments_of_rank_two(tmp_path: Path) -> None:
-    segments = np.array([[0, 2, 2, 0], [1, 1, 1, 1], [0, 0, 0, 2]])
-    expected = np.zeros(3, "float32")
-    np.add.at(expected, segments.reshape(-1), X.reshape(-1))
-    found = run_node(tmp_path, "UnsortedSegmentSum", [X, segments, Fixed(3)], like(expected))
-    agrees(found, expected)
