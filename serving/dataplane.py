@@ -9,7 +9,10 @@ from __future__ import annotations
 from asyncio import Future
 from typing import Any, Protocol
 
+from serving.errors import ServingError
+from serving.repository.override import Override
 from serving.request import Description, InferRequest, InferResponse
+from serving.statistics import ServerStatistics
 
 
 class Claim(Protocol):
@@ -18,6 +21,21 @@ class Claim(Protocol):
     @property
     def answer(self) -> Future[InferResponse]:
         """Resolves to the response, or raises a ``ServingError``."""
+        ...
+
+
+class RepositoryControl(Protocol):
+    """Loads and unloads servables on request."""
+
+    async def load(self, servable: str, override: Override) -> None:
+        """Load a servable, or load it anew; returns once it serves.
+
+        Raises a ``ServingError``: NotFound, LoadError with the reason, InvalidRequest.
+        """
+        ...
+
+    async def unload(self, servable: str) -> None:
+        """Take a servable down; returns once its requests are answered. Raises NotFound."""
         ...
 
 
@@ -45,6 +63,26 @@ class DataPlane(Protocol):
 
     def servables(self) -> list[dict[str, Any]]:
         """List every version known with its state and reason, for index and pages."""
+        ...
+
+    def answered_with(self, error: ServingError, front_end: str) -> None:
+        """Count a call that a front end (``rest``, ``grpc``) answered with an error."""
+        ...
+
+    def statistics(self) -> ServerStatistics:
+        """Return what has been counted for every version that is READY, and how the server is."""
+        ...
+
+    async def index(self) -> list[dict[str, Any]]:
+        """List what ``servables`` lists, and what is there and not loaded, looked up anew."""
+        ...
+
+    def control(self, authorization: str | None) -> RepositoryControl:
+        """Return who loads and unloads, to somebody who may.
+
+        ``authorization`` is what the client sent under that name. Raises ControlOff, and
+        Unauthenticated.
+        """
         ...
 
     def live(self) -> bool:

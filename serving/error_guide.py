@@ -142,6 +142,13 @@ TOPICS = (
             ("unloaded", "The version was taken out of service while the request waited."),
             ("worker_lost", "The process that ran the request ended, twice. The log says what it "
              "died of; memory and the model's own crashes are the usual causes."),
+            ("control_off", "The server loads and unloads nothing on request (HTTP 400, gRPC "
+             "FAILED_PRECONDITION): it was not started with `--model-control explicit`."),
+            ("unauthenticated", "Loading and unloading asks for the token that is in the server's "
+             "`--admin-token-file` (HTTP 401, gRPC UNAUTHENTICATED): send `Authorization: Bearer "
+             "TOKEN`."),
+            ("browser_refused", "A page in a browser tried to load or unload a model (HTTP 401). "
+             "Without a token, requests with an `Origin` header are refused."),
             ("deadline_exceeded", "The time that the caller gave the request has passed (HTTP 504, "
              "gRPC DEADLINE_EXCEEDED)."),
             ("cancelled", "The caller went away or withdrew the request."),
@@ -168,6 +175,8 @@ TOPICS = (
              "the network as ONNX instead."),
             ("key_missing", "The MindIR file is encrypted and no key is given."),
             ("wrong_key", "The MindIR file does not open with the key that is given."),
+            ("no_room", "The converted model does not fit on the disk, or not into memory where it "
+             "may not be on a disk. Make room, or set `cache_decrypted`."),
             ("not_run_here", "`config.pbtxt` asks for what this server does not do and what would "
              "change answers if it were ignored. The message says what to do instead."),
         ),
@@ -188,6 +197,10 @@ TOPICS = (
              "kind of file; the message gives the command that installs it."),
             ("bad_output", "`serving predict` cannot write this answer in the form asked for; "
              "`--output json` can hold all answers."),
+            ("refused", "A running server refused what `serving load`, `unload` or `status` asked "
+             "for; the message is the server's."),
+            ("no_answer", "The server was reached and did not answer in time. It goes on with what "
+             "it was asked."),
             ("start_failed", "A worker or a front end did not start; the log says why."),
         ),
     ),

@@ -11,7 +11,10 @@ from serving.tensor import BatchAxes, Signature, Tensor
 
 @dataclass(frozen=True)
 class Description:
-    """What a caller may know of one version of a servable: enough to decode its requests."""
+    """What a caller may know of one version of a servable: enough to decode its requests.
+
+    ``generation`` tells one loading of a version from another.
+    """
 
     servable: str
     version: int
@@ -22,6 +25,7 @@ class Description:
     ready: bool = True
     versions: Tuple[int, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 0
 
 
 class InferRequest(NamedTuple):
@@ -29,7 +33,9 @@ class InferRequest(NamedTuple):
 
     ``inputs`` have the engine's shapes, batch axis included (a request may carry several
     rows). ``outputs`` names the wanted outputs in the wanted order, ``None`` wants all.
-    ``deadline`` is monotonic seconds; ``priority`` 0 is the most urgent.
+    ``deadline`` is monotonic seconds; ``priority`` 0 is the most urgent. ``generation`` is that of
+    the description that it was decoded with: it goes there, even if another has taken its place
+    in the meantime.
     """
 
     servable: str
@@ -42,6 +48,7 @@ class InferRequest(NamedTuple):
     priority: int = 0
     sequence: str = ""
     parameters: Mapping[str, Any] = MappingProxyType({})
+    generation: int = 0
 
 
 class InferResponse:

@@ -43,6 +43,11 @@ class Arena:
         self.free_bytes = 0
 
     @property
+    def budget_bytes(self) -> int:
+        """The most that all segments together may have."""
+        return self._budget
+
+    @property
     def used_bytes(self) -> int:
         """Bytes of the segments that somebody holds."""
         return self.total_bytes - self.free_bytes

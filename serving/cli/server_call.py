@@ -126,6 +126,12 @@ def _no_answer(base: str, timeout_s: float) -> ServingError:
 
 def _no_server(base: str, error: Exception) -> ServingError:
     problem = getattr(error, "reason", None) or error
+    if isinstance(problem, (BrokenPipeError, ConnectionResetError)):
+        return Unavailable(
+            f"the server at {base} ended the connection before all was sent",
+            code="connection_lost",
+            fix="it may be more than the server's --max-request-mb; files grow by a third",
+        )
     told = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
     return Unavailable(
         f"no server answers at {base}: {told}",

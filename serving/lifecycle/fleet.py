@@ -24,5 +24,5 @@ class Fleet(Protocol):
         ...
 
     async def unload(self, model: int) -> None:
-        """Unload from every worker."""
+        """Unload from every worker; with the last of several their memory is given back."""
         ...

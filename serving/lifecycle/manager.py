@@ -1,49 +1,44 @@
-"""Brings versions up and takes them down: the life of a servable, one task per version.
+"""Brings versions up and takes them down as the repository changes: the life of a servable.
 
-The manager decides nothing about requests: it tells its ``Publisher`` when a version begins and
-ceases to serve, and asks the ``Fleet`` to load and unload.
+Level-triggered: whenever an offer changes, a load ends or a version is gone, the servable is
+planned anew from what is offered and what there is, so that no event can be missed and a failure
+is never the last word. The manager decides nothing about requests: it tells its ``Publisher`` when
+a version begins and ceases to serve, and asks the ``Fleet`` to load and unload.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Protocol
 
 from serving.artifact import Artifact
-from serving.channel.messages import Load, Loaded
 from serving.errors import LoadError, ServingError
 from serving.lifecycle.fleet import Fleet
+from serving.lifecycle.loader import Loader
+from serving.lifecycle.plan import Known, plan
 from serving.lifecycle.policy import absent, wanted
-from serving.lifecycle.proofs import Proofs
 from serving.lifecycle.state import State
-from serving.lifecycle.version import Version
-from serving.repository.inspector import Inspector
-from serving.repository.scanner import RepositoryScan, ServableScan, scan
-from serving.repository.verdict import Verdict, judge
-from serving.tensor import BatchAxes
+from serving.lifecycle.version import Version, who
+from serving.repository.observation import Offer, Source, refused
 
 _log = logging.getLogger("serving.lifecycle")
 
-_TRIALS_AT_ONCE = 2
-_SLOW_TRIAL_S = 5.0
-_SLOW_TRIALS_AT_ONCE = 8
-_INSPECTION_TIMEOUT_S = 120.0
-_SLOW_INSPECTION_S = 1.0
-_INSPECTIONS_AT_ONCE = 4
+_LONGEST_REQUEST_S = 600.0
+"""How long a version that was replaced is kept for its last request: it costs memory only."""
+
+Key = tuple[str, int]
+"""Servable and version number."""
 
 
 class Publisher(Protocol):
     """Who opens and closes the doors of a version."""
 
     def publish(self, version: Version) -> None:
-        """The version is READY: route requests to it."""
+        """The version is READY: route requests to it, and no more to another of its number."""
         ...
 
     async def retire(self, version: Version, deadline_s: float) -> None:
@@ -52,220 +47,306 @@ class Publisher(Protocol):
 
 
 class Manager:
-    """Owns the versions. Event loop only."""
+    """Owns the versions. Event loop only.
 
-    def __init__(
-        self,
-        model_dir: Path,
-        fleet: Fleet,
-        publisher: Publisher,
-        proofs: Proofs,
-        *,
-        threads: int,
-        load_timeout_s: float,
-    ) -> None:
-        self._model_dir = model_dir
+    ``versions`` holds for each number the one that serves, else the last that was tried.
+    """
+
+    def __init__(self, loader: Loader, fleet: Fleet, publisher: Publisher) -> None:
+        self._loader = loader
         self._fleet = fleet
         self._publisher = publisher
-        self._proofs = proofs
-        self._threads = threads
-        self._load_timeout_s = load_timeout_s
         self._models = itertools.count(1)
-        self._lanes = asyncio.Semaphore(_TRIALS_AT_ONCE)
-        self._slow_lanes = asyncio.Semaphore(_SLOW_TRIALS_AT_ONCE)
+        self._offers: dict[str, Offer] = {}
+        self._tried: dict[Key, Source] = {}
+        self._troubles: dict[Key, str] = {}
+        self._busy: set[Key] = set()
+        self._moved = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.versions: dict[tuple[str, int], Version] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._keeps: set[str] = set()
+        self._stopping = False
+        self.versions: dict[Key, Version] = {}
         self.unservable: dict[str, str] = {}
+        self.available: frozenset[str] = frozenset()
         self.settled = False
-
-    async def start(self) -> None:
-        """Look at the repository and bring up what is wanted; returns when all is settled.
-
-        Raises ConfigError when the model directory itself cannot be served.
-        """
-        found = await asyncio.to_thread(scan, self._model_dir)
-        for note in found.notes:
-            _log.warning("%s", note)
-        await self._bring_up(found)
-        self.settled = True  # every version of the first scan is READY or FAILED
 
     async def stop(self) -> None:
         """End what is still being loaded."""
-        for task in self._tasks:
+        self._stopping = True
+        for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # -- bringing up --------------------------------------------------------------------------
+    # -- what is wanted ------------------------------------------------------------------------
 
-    async def _bring_up(self, found: RepositoryScan) -> None:
-        versions = [v for servable in found.servables for v in self._wanted(servable)]
-        async with asyncio.TaskGroup() as group:
-            self._inspect(iter(versions), group, asyncio.Semaphore(_INSPECTIONS_AT_ONCE))
-        await asyncio.gather(*list(self._tasks))
+    def offer_all(self, offers: Mapping[str, Offer]) -> None:
+        """Take over what the whole repository offers now, and begin what is to be done."""
+        mine: dict[str, list[int]] = {name: [] for name in offers.keys() | self._offers.keys()}
+        for name, number in self.versions:
+            mine.setdefault(name, []).append(number)
+        self._offers = dict(offers)
+        self._begin([v for name in sorted(mine) for v in self._step(name, mine[name])])
 
-    def _inspect(
-        self, versions: Iterator[Version], group: asyncio.TaskGroup, lanes: asyncio.Semaphore
-    ) -> None:
-        """Inspect the versions one by one and begin to load each.
+    def offer(self, name: str, offer: Offer) -> None:
+        """Take over what one servable offers; versions that failed are tried again."""
+        self._offers[name] = offer
+        self._keeps.discard(name)
+        for key in [k for k in self._tried if k[0] == name and not self._serves(k)]:
+            del self._tried[key]
+        self._begin(self._step(name, self._numbers(name)))
 
-        An inspection that takes long (gigabytes of weights are read for the digest) opens
-        another lane for those behind it, so that it delays nobody.
+    def withdraw(self, name: str) -> None:
+        """Take a servable down; its versions stay listed as unloaded."""
+        self._offers.pop(name, None)
+        self._keeps.add(name)
+        self._begin(self._step(name, self._numbers(name)))
+
+    async def quiet(self, name: str | None = None) -> None:
+        """Wait until nothing is being loaded or taken down (of one servable)."""
+        while any(name in (None, key[0]) for key in self._busy):
+            self._moved.clear()
+            await self._moved.wait()
+
+    def failures(self, name: str) -> list[str]:
+        """Say what keeps a servable's offer from being served as it is; nothing if it is."""
+        if name in self.unservable:
+            return [self.unservable[name]]
+        return [
+            f"version {number}: {version.reason or version.trouble}"
+            for (servable, number), version in sorted(self.versions.items())
+            if servable == name and (version.state is State.FAILED or version.trouble)
+        ]
+
+    # -- planning ------------------------------------------------------------------------------
+
+    def _step(self, name: str, numbers: Iterable[int]) -> list[Version]:
+        """Plan one servable, let go of what is to go, and return what is to be loaded.
+
+        ``numbers`` are those of its versions that are known.
         """
-
-        async def lane() -> None:
-            async with lanes, Inspector(timeout_s=_INSPECTION_TIMEOUT_S) as inspector:
-                for version in versions:
-                    if version.path is None:
-                        continue
-                    slow = loop.call_later(_SLOW_INSPECTION_S, open_lane)
-                    try:
-                        artifact = await inspector.inspect(version.path)
-                    finally:
-                        slow.cancel()
-                    task = loop.create_task(self._load_guarded(version, artifact))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
-
-        def open_lane() -> None:
-            group.create_task(lane())
-
-        loop = asyncio.get_running_loop()
-        open_lane()
-
-    def _wanted(self, servable: ServableScan) -> Iterator[Version]:
-        for note in servable.notes:
-            _log.warning("%s", note, extra={"servable": servable.name})
-        if servable.reason:
-            self.unservable[servable.name] = servable.reason
-            _log.error("cannot serve: %s", servable.reason, extra={"servable": servable.name})
-        policy = servable.settings.versions
-        numbers = wanted(servable.available, policy)
-        for number in absent(servable.available, policy):
-            _log.warning(
-                "version %d is asked for by versions = %s and not there", number, policy,
-                extra={"servable": servable.name},
-            )  # fmt: skip
-        if servable.available and not numbers:
-            self.unservable[servable.name] = f"no version is wanted by versions = {policy}"
-        for entry in servable.versions:
-            for note in entry.notes:
-                _log.warning("%s", note, extra={"servable": servable.name})
-            refused = entry.path is None
-            if not refused and entry.version not in numbers:
-                continue
-            version = Version(
-                next(self._models),
-                servable.name,
-                entry.version,
-                entry.path,
-                servable.settings,
-                servable.triton,
+        offer = self._offers.get(name)
+        mine = {number: self.versions[name, number] for number in numbers}
+        known = {
+            number: Known(
+                version.state is State.READY,
+                self._tried.get((name, number)),
+                (name, number) in self._busy,
             )
-            version.example = servable.example
-            self.versions[servable.name, entry.version] = version
-            if refused:
-                self._fail(version, entry.reason)
-            yield version
+            for number, version in mine.items()
+        }
+        step = plan(offer, known)
+        for number in step.forget:
+            if name not in self._keeps or mine[number].state is not State.UNLOADED:
+                self._forget((name, number))
+        for number in step.retire:
+            self._retire(mine[number])
+        self._note_refusals(name, offer, sorted(mine))
+        if offer is None:
+            return []
+        self._tell_notes(offer, set(step.wanted))
+        return [self._new(name, number, offer) for number in step.load]
 
-    async def _load_guarded(self, version: Version, artifact: Artifact) -> None:
-        """Load a version; whatever happens is its own affair."""
-        version.artifact = artifact
+    def _new(self, name: str, number: int, offer: Offer) -> Version:
+        key, source = (name, number), offer.sources[number]
+        version = Version(next(self._models), name, number, source, offer.servable.settings)
+        self._tried[key] = source
+        self._busy.add(key)
+        if not self._serves(key):
+            self.versions[key] = version
+        return version
+
+    def _note_refusals(self, name: str, offer: Offer | None, numbers: list[int]) -> None:
+        """List what cannot be loaded at all; on what serves it is noted as trouble."""
+        reason = "" if offer is None else _refusal(offer)
+        reasons = {} if offer is None else {v.version: v.reason for v in refused(offer.servable)}
+        for number, why in reasons.items():
+            self._refuse(name, number, why, offer)
+        serving = [self.versions[name, n] for n in numbers if self._serves((name, n))]
+        for version in serving:
+            trouble = reason or reasons.get(version.number, "")
+            version.trouble = (
+                _goes_on(trouble) if trouble else self._troubles.get(_key(version), "")
+            )
+        if reason and not serving:
+            if self.unservable.get(name) != reason:
+                _log.error("cannot serve: %s", reason, extra={"servable": name})
+            self.unservable[name] = reason
+        else:
+            self.unservable.pop(name, None)
+            if reason:
+                self._tell(name, _goes_on(reason))
+
+    def _refuse(self, name: str, number: int, reason: str, offer: Offer | None) -> None:
+        key = (name, number)
+        there = self.versions.get(key)
+        if self._serves(key) or key in self._busy or (there and there.reason == reason):
+            return
+        assert offer is not None
+        version = Version(next(self._models), name, number, None, offer.servable.settings)
+        self.versions[key] = version
+        self._tried.pop(key, None)
+        self._fail(version, reason)
+
+    def _tell_notes(self, offer: Offer, chosen: set[int]) -> None:
+        """Log what is noteworthy about a servable's folder, once."""
+        servable = offer.servable
+        for note in servable.notes:
+            self._tell(servable.name, note)
+        for entry in servable.versions:
+            if entry.path is None or entry.version in chosen:
+                for note in entry.notes:
+                    self._tell(servable.name, note)
+        policy = servable.settings.versions
+        for number in () if servable.reason else absent(servable.available, policy):
+            self._tell(
+                servable.name,
+                f"version {number} is asked for by versions = {policy} and not there",
+            )
+
+    def _tell(self, name: str, note: str) -> None:
+        if (name, note) not in self._told:
+            self._told.add((name, note))
+            _log.warning("%s", note, extra={"servable": name})
+
+    def _replan(self, name: str) -> None:
+        if not self._stopping:
+            self._begin(self._step(name, self._numbers(name)))
+
+    # -- bringing up ---------------------------------------------------------------------------
+
+    def _begin(self, versions: list[Version]) -> None:
+        if versions:
+            self._task(self._bring_up(versions))
+
+    async def _bring_up(self, versions: Iterable[Version]) -> None:
+        left = {version.model: version for version in versions}
+
+        def found(version: Version, artifact: Artifact) -> None:
+            del left[version.model]
+            self._task(self._load(version, artifact))
+
         try:
-            await self._load(version, artifact)
-        except ServingError as error:
-            self._fail(version, str(error))
+            await self._loader.inspect(list(left.values()), found)
         except Exception:
-            _log.exception("loading broke", extra={"servable": version.servable})
-            self._fail(version, "an unexpected failure while loading; the log has more")
+            _log.exception("inspecting broke")
+            for version in left.values():
+                self._fail(version, "an unexpected failure while inspecting; the log has more")
+                self._at_rest(_key(version))
 
     async def _load(self, version: Version, artifact: Artifact) -> None:
-        declared = version.triton.declaration if version.triton else None
-        verdict = judge(artifact, version.settings, declared)
-        for note in (*artifact.notes, *verdict.notes):
-            _log.warning("%s", note, extra=_who(version))
-        if not verdict.runs:
-            raise LoadError(verdict.reason)
-        version.artifact = replace(artifact, signature=verdict.signature)
-        version.become(State.LOADING)
-        _log.info("loading", extra=_who(version))
+        """Load a version; whatever happens is its own affair."""
         began = time.monotonic()
-        timeout_s = version.settings.load_timeout_s or self._load_timeout_s
-        order = self._order(version, artifact, verdict)
-        batch = await self._proved(order, artifact, timeout_s)
-        loaded = await self._fleet.load(
-            _with(order, batch), timeout_s, lambda phase: _phase(version, phase)
-        )
-        _phase(version, "warming")
-        version.batch = batch
-        version.note = loaded.note
-        version.load_ms = (time.monotonic() - began) * 1e3
-        version.become(State.READY)
+        try:
+            loaded = await self._loader.load(version, artifact)
+            version.load_ms = (time.monotonic() - began) * 1e3
+            try:
+                self._publish(version)
+            except Exception as error:
+                await self._fleet.unload(version.model)
+                raise LoadError("it could not be published; the log has more") from error
+            _log.info(
+                "ready in %.0f ms, %s", version.load_ms, _batching(version), extra=who(version)
+            )
+            if loaded.note:
+                _log.warning("%s", loaded.note, extra=who(version))
+        except ServingError as error:
+            if error.__cause__ is not None:
+                _log.error("publishing broke", exc_info=error.__cause__, extra=who(version))
+            self._fail(version, str(error))
+        except Exception:
+            _log.exception("loading broke", extra=who(version))
+            self._fail(version, "an unexpected failure while loading; the log has more")
+        self._at_rest(_key(version))
+
+    def _publish(self, version: Version) -> None:
+        """Switch to a loaded version: requests from here on are its own."""
+        key = _key(version)
+        before = self.versions.get(key)
         self._publisher.publish(version)
-        _log.info("ready in %.0f ms, %s", version.load_ms, _batching(version), extra=_who(version))
-        if loaded.note:
-            _log.warning("%s", loaded.note, extra=_who(version))
-
-    def _order(self, version: Version, artifact: Artifact, verdict: Verdict) -> Load:
-        return Load(
-            model=version.model,
-            name=version.servable,
-            path=str(version.path),
-            backend=artifact.backend,
-            batch=verdict.batch.to_json(),
-            static_outputs=artifact.static_outputs,
-            max_batch_size=verdict.max_batch_size,
-            threads=version.settings.threads or self._threads,
-            prove=True,
-        )
-
-    async def _proved(self, order: Load, artifact: Artifact, timeout_s: float) -> BatchAxes:
-        """Return the proved batch axes: remembered by content, or from a trial load now."""
-        known = self._proofs.recall(order, artifact.digest) if artifact.digest else None
-        if known is not None:
-            return known
-        loaded = await self._trial(order, timeout_s)
-        batch = BatchAxes.from_json(loaded.batch)
-        if artifact.digest:
-            self._proofs.remember(order, artifact.digest, batch)
-        return batch
-
-    async def _trial(self, order: Load, timeout_s: float) -> Loaded:
-        """Run a trial load in one of a few lanes.
-
-        A trial that takes long gives its lane to the next, so that a model which hangs delays
-        nobody; only the number of slow ones together is bounded.
-        """
-        async with self._slow_lanes:
-            await self._lanes.acquire()
-            trial = asyncio.create_task(self._fleet.try_out(order, timeout_s))
-            try:
-                await asyncio.wait({trial}, timeout=_SLOW_TRIAL_S)
-            finally:
-                self._lanes.release()
-            try:
-                return await trial
-            finally:
-                trial.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ServingError):
-                    await trial
+        version.become(State.READY)
+        self.versions[key] = version
+        self._troubles.pop(key, None)
+        if before is not None and before is not version and before.state is State.READY:
+            self._retire(before)
 
     def _fail(self, version: Version, reason: str) -> None:
         version.become(State.FAILED, reason)
-        _log.error("cannot serve: %s", reason, extra=_who(version))
+        version.let_go()
+        key = _key(version)
+        if self._serves(key):
+            self._troubles[key] = reason = _goes_on(reason)
+            self.versions[key].trouble = reason
+        _log.error("cannot serve: %s", reason, extra=who(version))
+
+    # -- taking down ---------------------------------------------------------------------------
+
+    def _retire(self, version: Version) -> None:
+        version.become(State.DRAINING)
+        key = _key(version)
+        if self.versions.get(key) is version:
+            self._busy.add(key)
+        self._task(self._take_down(version))
+
+    async def _take_down(self, version: Version) -> None:
+        key = _key(version)
+        _log.info("draining", extra=who(version))
+        try:
+            await self._publisher.retire(version, _LONGEST_REQUEST_S)
+            await self._fleet.unload(version.model)
+        except Exception:
+            _log.exception("unloading broke", extra=who(version))
+        version.let_go()
+        version.become(State.UNLOADED, "unloaded")
+        _log.info("unloaded", extra=who(version))
+        if self.versions.get(key) is version:
+            if key[0] not in self._keeps:
+                self._forget(key)
+            self._at_rest(key)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _numbers(self, name: str) -> list[int]:
+        return [number for servable, number in self.versions if servable == name]
+
+    def _serves(self, key: Key) -> bool:
+        version = self.versions.get(key)
+        return version is not None and version.state is State.READY
+
+    def _forget(self, key: Key) -> None:
+        self.versions.pop(key, None)
+        self._tried.pop(key, None)
+        self._troubles.pop(key, None)
+
+    def _at_rest(self, key: Key) -> None:
+        """Something ended: what is next for the servable may be possible now."""
+        self._busy.discard(key)
+        self._replan(key[0])
+        self._moved.set()
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
-def _phase(version: Version, phase: str) -> None:
-    if phase == "warming" and version.state is State.LOADING:
-        version.become(State.WARMING)
+def _key(version: Version) -> Key:
+    return version.servable, version.number
 
 
-def _with(order: Load, batch: BatchAxes) -> Load:
-    fields = {**order.__dict__, "batch": batch.to_json(), "prove": False}
-    return Load(**fields)
+def _refusal(offer: Offer) -> str:
+    """Say why nothing of a servable is to be served, or return ``""``."""
+    servable = offer.servable
+    if servable.reason or not offer.sources:
+        return servable.reason
+    policy = servable.settings.versions
+    return (
+        "" if wanted(servable.available, policy) else f"no version is wanted by versions = {policy}"
+    )
 
 
-def _who(version: Version) -> dict[str, object]:
-    return {"servable": version.servable, "version": version.number}
+def _goes_on(reason: str) -> str:
+    return f"what lies in its folder now is not served: {reason}; what was loaded before goes on"
 
 
 def _batching(version: Version) -> str:

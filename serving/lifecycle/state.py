@@ -11,11 +11,11 @@ class State(enum.Enum):
     The legal moves::
 
         NEW ──→ LOADING ──→ WARMING ──→ READY ──→ DRAINING ──→ UNLOADED
-         │         │           │                                  │
-         └─────────┴───────────┴──→ FAILED ──────→ LOADING ←──────┘
+         │         │           │
+         └─────────┴───────────┴──→ FAILED
 
     READY is announced late (after warming) and withdrawn early (before draining). FAILED keeps
-    its reason; both FAILED and UNLOADED may be loaded again.
+    its reason. What is tried or loaded again is another generation, with a life of its own.
     """
 
     NEW = "NEW"
@@ -33,8 +33,8 @@ _MOVES: dict[State, frozenset[State]] = {
     State.WARMING: frozenset({State.READY, State.FAILED}),
     State.READY: frozenset({State.DRAINING}),
     State.DRAINING: frozenset({State.UNLOADED}),
-    State.UNLOADED: frozenset({State.LOADING}),
-    State.FAILED: frozenset({State.LOADING}),
+    State.UNLOADED: frozenset(),
+    State.FAILED: frozenset(),
 }
 
 

@@ -12,8 +12,10 @@ from serving.channel.messages import Load, Loaded
 from serving.errors import LoadError, ServingError, Unavailable
 from serving.master.backoff import restart_delay
 from serving.master.trials import Trials
+from serving.master.usage import usage_of
 from serving.master.worker import UnreadyWorker, Worker, WorkerSpec
 from serving.scheduling.scheduler import Scheduler
+from serving.statistics import WorkerStatistics
 
 _log = logging.getLogger("serving.supervisor")
 
@@ -30,13 +32,14 @@ class Supervisor:
         self._workers: dict[str, Worker] = {}
         self._orders: dict[int, tuple[Load, float]] = {}
         self._ends: dict[str, collections.deque[float]] = {}
+        self._restarts: collections.Counter[str] = collections.Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._trials = Trials(scheduler, self, log_level)
         self._stopping = False
 
     async def start(self) -> None:
         """Start all workers side by side; raises Unavailable when one cannot be started."""
-        await asyncio.gather(*[self._start(f"cpu-{i}") for i in range(self._count)])
+        await asyncio.gather(*[self._start(_name(i)) for i in range(self._count)])
 
     async def stop(self, deadline_s: float) -> None:
         """Ask workers to leave, and kill those that are still there after the deadline."""
@@ -67,6 +70,14 @@ class Supervisor:
         """The serving workers that are up."""
         return [worker for worker in self._workers.values() if not worker.lost]
 
+    def statistics(self) -> tuple[WorkerStatistics, ...]:
+        """Return how each worker's place stands: who is in it now, and how often that changed."""
+        up = {worker.name: worker.pid for worker in self.workers}
+        return tuple(
+            WorkerStatistics(name, self._restarts[name], usage_of(up[name]) if name in up else None)
+            for name in map(_name, range(self._count))
+        )
+
     # -- Fleet ---------------------------------------------------------------------------------
 
     async def try_out(self, order: Load, timeout_s: float) -> Loaded:
@@ -92,7 +103,7 @@ class Supervisor:
         raise LoadError("every worker was lost while loading it")
 
     async def unload(self, model: int) -> None:
-        """Unload from every worker."""
+        """Unload from every worker; see ``Fleet``."""
         self._orders.pop(model, None)
         await asyncio.gather(*[worker.unload(model) for worker in self.workers])
         self._scheduler.count_slots()
@@ -150,6 +161,7 @@ class Supervisor:
             except Unavailable as error:
                 _log.error("%s", error, extra={"worker": name})
                 continue
+            self._restarts[name] += 1
             _log.info("worker is back", extra={"worker": name, "pid": worker.pid})
             await self._reload(worker)
             return
@@ -158,8 +170,16 @@ class Supervisor:
         for order, timeout_s in list(self._orders.values()):
             if worker.lost:
                 return  # its own end brings the next one
+            if order.model not in self._orders:
+                continue  # unloaded in the meantime
             try:
                 await worker.load(order, timeout_s)
             except LoadError as error:
                 _log.error("%s", error, extra={"worker": worker.name, "servable": order.name})
+            if order.model not in self._orders:
+                await worker.unload(order.model)
             self._scheduler.count_slots()
+
+
+def _name(index: int) -> str:
+    return f"cpu-{index}"

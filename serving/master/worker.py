@@ -208,6 +208,7 @@ class Worker:
         self._unloads[model] = done
         self._control.send(Unload(model))
         await done
+        self.models.discard(model)  # a load that was under way may have ended in between
 
     def stop(self) -> None:
         """Ask it to leave; nothing is in flight."""

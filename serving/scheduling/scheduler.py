@@ -63,11 +63,16 @@ class Scheduler:
         self.count_slots()
 
     async def remove_line(self, line: Line, deadline_s: float) -> None:
-        """Close a waiting room after the last of its tickets; what is late fails."""
+        """Close a waiting room after its last ticket; what is late fails, running or not."""
         limit = time.monotonic() + deadline_s
         while line.outstanding and time.monotonic() < limit:
             await asyncio.sleep(0.005)
-        self.fail_line(line, Unavailable("the version was unloaded", code="unloaded"))
+        error = Unavailable("the version was unloaded", code="unloaded", retry_after_s=1.0)
+        self.fail_line(line, error)
+        for flight in [f for f in self._flights.values() if f.line is line]:
+            for ticket in list(flight.wanted):
+                self._withdraw(ticket)
+                self._endings.fail(ticket, error)
         self._lines.pop(line.model, None)
         self._busy.pop(line.model, None)
 

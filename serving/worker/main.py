@@ -36,7 +36,7 @@ from serving.channel.messages import (
 )
 from serving.worker.host import Host
 from serving.worker.loop import Slot
-from serving.worker.memory import Mappings
+from serving.worker.memory import Mappings, give_back_memory
 
 _log = logging.getLogger("serving.worker")
 
@@ -110,7 +110,11 @@ class Worker:
             else:
                 for slot in self._slots:
                     slot.drop(message.model)
-                self._control.send(self._host.unload(message.model))
+                unloaded = self._host.unload(message.model)
+                # A worker without slots tries models out by the thousand and then ends.
+                if self._slots and self._to_load.empty():
+                    give_back_memory()
+                self._control.send(unloaded)
 
 
 def _arguments() -> Any:

@@ -1,7 +1,9 @@
-"""The segments that the master has lent to this process."""
+"""The memory of this process: segments that the master lent, and what the heap need not keep."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import threading
 from typing import Dict
 
@@ -38,3 +40,11 @@ class Mappings:
     def get(self, segment_id: int) -> Segment:
         """Return a mapped segment."""
         return self._segments[segment_id]
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system: the allocator keeps it for another model of that size."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in musl's libc
+    if trim is not None:
+        trim(0)

@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from serving.errors import NotFound, ServingError, did_you_mean
+from serving.dataplane import RepositoryControl
+from serving.errors import ControlOff, NotFound, ServingError, did_you_mean
 from serving.request import Description, InferRequest, InferResponse
+from serving.statistics import ProcessUsage, ServerStatistics, TensorMemory
 from serving.tensor import Tensor
+
+NOTHING_YET = ServerStatistics((), (), (), TensorMemory(0, 0, 1 << 31), ProcessUsage(0.0, 0, 0.0))
 
 
 class StubClaim:
@@ -21,7 +25,10 @@ class StubClaim:
 
 
 class StubPlane:
-    """Serves the given descriptions by calling ``model(request)``; records what happened."""
+    """Serves the given descriptions by calling ``model(request)``; records what happened.
+
+    ``told`` is what ``statistics`` returns; ``errors`` are front end and code of those answered.
+    """
 
     def __init__(
         self,
@@ -31,6 +38,8 @@ class StubPlane:
         self._known = {d.servable: d for d in descriptions}
         self._model = model or (lambda request: request.inputs)
         self.is_ready = True
+        self.told = NOTHING_YET
+        self.errors: list[tuple[str, str]] = []
         self.requests: list[InferRequest] = []
         self.released = 0
         self.abandoned = 0
@@ -79,6 +88,18 @@ class StubPlane:
             {"name": d.servable, "version": d.version, "state": "READY", "reason": ""}
             for d in self._known.values()
         ]
+
+    def answered_with(self, error: ServingError, front_end: str) -> None:
+        self.errors.append((front_end, error.code))
+
+    def statistics(self) -> ServerStatistics:
+        return self.told
+
+    async def index(self) -> list[dict[str, Any]]:
+        return self.servables()
+
+    def control(self, authorization: str | None) -> RepositoryControl:
+        raise ControlOff("a stub loads nothing")
 
     def live(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and what schemathesis makes of it: no request that it thinks of is a 5xx."""
+"""The OpenAPI document, and what schemathesis makes of it: nothing it thinks of is a 5xx."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ from tests.models.nets import (
 )
 from tests.models.outputs import misdeclared, non_max_suppression, non_zero, sequence, zip_map
 from tests.models.transformer import transformer
+from tests.models.versions import tagged
 
 __all__ = [
     "add",
@@ -90,6 +91,7 @@ __all__ = [
     "softmax_over_rows",
     "spinning",
     "string_lookup",
+    "tagged",
     "transformer",
     "truncated",
     "unknown_operator",

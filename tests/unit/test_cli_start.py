@@ -234,6 +234,6 @@ def test_start_exit_code_is_the_servers(
 def test_exit_codes_are_the_documented_numbers() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
         "OK": 0, "INTERNAL": 1, "USAGE": 2, "ADDRESS_IN_USE": 3, "NO_MODEL_DIR": 4,
-        "START_FAILED": 5, "NO_SERVER": 6, "REFUSED": 7,
+        "START_FAILED": 5, "NO_SERVER": 6, "REFUSED": 7, "BAD_MODEL": 8, "DIFFERS": 9,
     }  # fmt: skip
     assert exit_code_for(ConfigError("x")) is ExitCode.USAGE

@@ -95,7 +95,7 @@ def test_error_page_has_an_anchor_for_every_code() -> None:
 
 @pytest.mark.parametrize("code", ["wrong_shape", "unknown_servable", "internal"])
 async def test_problem_type_leads_to_the_page_on_its_code(code: str) -> None:
-    document, _ = status.problem(InvalidRequest("x", code=code), "r")
+    document, *_ = status.problem(InvalidRequest("x", code=code), "r")
     path, _, anchor = str(orjson.loads(document)["type"]).partition("#")
     routes = httpx.ASGITransport(build_routes(StubPlane()))
     async with httpx.AsyncClient(transport=routes, base_url="http://server") as client:

@@ -18,9 +18,10 @@ from fastapi.responses import JSONResponse, Response
 from serving.dataplane import DataPlane, RepositoryControl
 from serving.errors import InvalidRequest, TooLarge, Unauthenticated
 from serving.frontends import repository
-from serving.frontends.rest import names
-from serving.frontends.rest.asgi import ClientGone
-from serving.frontends.rest.body import BodyBudget
+from serving.frontends.rest import names, status
+from serving.frontends.rest.asgi import ClientGone, Receive, Scope, Send, send_before_reading
+from serving.frontends.rest.body import BodyBudget, BodyMemoryFull, BodyTooLarge
+from serving.frontends.rest.wire import Reply
 from serving.repository.override import PREFIX, Override
 
 _SHORT_BYTES = 64 << 10
@@ -59,6 +60,18 @@ def add_repository(app: FastAPI, plane: DataPlane, budget: BodyBudget) -> None:
         )
 
 
+class _Early(Response):
+    """An answer to a body that was not read to its end."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self._reply = reply
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, then read on for a moment, so that the client sees it."""
+        await send_before_reading(receive, send, self._reply)
+
+
 def _body(fields: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "properties": fields}
     return {"required": False, "content": {"application/json": {"schema": schema}}}
@@ -74,6 +87,8 @@ class _Routes:
             body, taken = await self._read(request)
         except ClientGone:
             return Response(status_code=499)
+        except (BodyTooLarge, BodyMemoryFull) as error:
+            return _Early(status.v2_error(error, ""))
         self._budget.give_back(taken)
         if len(body) > _SHORT_BYTES:
             raise TooLarge("the body is too large", expected=f"at most {_SHORT_BYTES} bytes")
@@ -92,6 +107,8 @@ class _Routes:
             body, taken = await self._read(request)
         except ClientGone:
             return Response(status_code=499)
+        except (BodyTooLarge, BodyMemoryFull) as error:
+            return _Early(status.v2_error(error, ""))
         try:
             override = await asyncio.to_thread(_override, body)
             await control.load(servable, override)

@@ -9,7 +9,6 @@ from serving.lifecycle.state import State, move
 EDGES = {
     ("NEW", "LOADING"), ("NEW", "FAILED"), ("LOADING", "WARMING"), ("LOADING", "FAILED"),
     ("WARMING", "READY"), ("WARMING", "FAILED"), ("READY", "DRAINING"), ("DRAINING", "UNLOADED"),
-    ("UNLOADED", "LOADING"), ("FAILED", "LOADING"),
 }  # fmt: skip
 
 
