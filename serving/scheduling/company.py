@@ -11,6 +11,8 @@ from __future__ import annotations
 LONGEST_S = 2e-3
 
 _WEIGHT = 1 / 8
+_GAPS = 4
+_LEAST_S = 50e-6
 
 
 class Company:
@@ -19,6 +21,7 @@ class Company:
     def __init__(self) -> None:
         self._peak = 0
         self._right = 0.0
+        self._gap_s = 0.0
         self._watched_from: float | None = None
         self._patience_s = 0.0
         self.latest_s = 0.0
@@ -27,6 +30,9 @@ class Company:
         """A request came; ``rows_inside`` wait or run now, its own included."""
         if self._watched_from is not None:
             self._learn(now - self._watched_from < self._patience_s)
+        gap_s = now - self.latest_s
+        if gap_s < LONGEST_S:
+            self._gap_s += (gap_s - self._gap_s) * _WEIGHT
         self.latest_s = now
         self._peak = max(self._peak, rows_inside)
 
@@ -40,6 +46,13 @@ class Company:
         """A wait ended with nobody having come."""
         self._learn(False)
         self._peak = rows_inside
+
+    def patience_s(self, gain_s: float) -> float:
+        """Return how long to wait after an arrival for the next, where joining saves ``gain_s``.
+
+        Longer than those that come usually leave between them would be in vain.
+        """
+        return min(gain_s, LONGEST_S, _LEAST_S + _GAPS * self._gap_s)
 
     def expected(self, rows_inside: int) -> int:
         """Return how many rows are likely to come within a moment."""

@@ -192,7 +192,7 @@ class Line:
             best,
             self._company.expected(inside) if learns else 0,
             now - self._company.latest_s,
-            min(cost.fixed_s, LONGEST_S),
+            self._company.patience_s(cost.fixed_s),
             learns and self._waiting_rows < best and self._pace.lingers(now, self._waiting_rows),
         )
 

@@ -87,13 +87,13 @@ class Simulation:
     def _pump(self, story: Story) -> None:
         self._alarm += 1
         while self.free and self.waiting:
-            patience = min(self.cost.fixed_s, LONGEST_S)
+            gain = min(self.cost.fixed_s, LONGEST_S)
             decision = decide(
                 Waiting(
                     [1] * min(len(self.waiting), MOST), len(self.waiting),
                     self.now - self.waiting[0][0], False, sum(self.busy.values()),
                     self.cost.best_rows(MOST), self.company.expected(self._inside()),
-                    self.now - self.company.latest_s, patience,
+                    self.now - self.company.latest_s, self.company.patience_s(gain),
                 ),
                 self.slots, Limits(MOST),
             )  # fmt: skip
@@ -110,7 +110,7 @@ class Simulation:
             if decision.in_vain:
                 self.company.in_vain(self._inside())
             elif not self.waiting:
-                self.company.left(self.now, self._inside(), patience)
+                self.company.left(self.now, self._inside(), gain)
             took = self._seconds(len(rows)) + RUN_OVERHEAD_S
             self._at(self.now + took, "done", (slot, rows, self.now))
 
