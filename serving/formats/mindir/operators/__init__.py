@@ -17,6 +17,7 @@ from serving.formats.mindir.operators import (
     cropping,
     detection,
     diagonals,
+    distances,
     division,
     elementary,
     filling,
@@ -58,8 +59,8 @@ from serving.formats.mindir.operators import (
 __all__ = [
     "accumulation", "activation", "adaptive_pooling", "arithmetic", "attention", "bits",
     "bounds", "choosing", "combining", "convolution", "cropping", "detection", "diagonals",
-    "division", "elementary", "filling", "gates", "group_normalisation", "image_layout",
-    "indexing", "largest_places", "length_normalisation", "losses", "matrix",
+    "distances", "division", "elementary", "filling", "gates", "group_normalisation",
+    "image_layout", "indexing", "largest_places", "length_normalisation", "losses", "matrix",
     "mint_convolution", "mint_pooling", "mixture", "nearest", "normalisation", "orders",
     "overlap", "padding", "pooling", "product", "rearrangement", "recurrent", "reduction",
     "resizing", "sampling", "scalars", "scattering", "selection", "shaping", "statistics",

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+import numpy as np
+
+from serving.formats.mindir.formula import Formula
 from serving.formats.mindir.operator import Operator
 from serving.formats.mindir.operators.image_layout import emit_images, images
 from serving.formats.mindir.operators.matrix import FORMATS
 from serving.formats.mindir.registry import converts
+from serving.formats.mindir.types import TensorType
 from serving.formats.mindir.value import Tensor
+from serving.tensor import INT64
 
 _PAD_MODES = {0: "PAD", 1: "SAME", 2: "VALID"}
 
@@ -120,8 +125,10 @@ def conv2d_transpose(op: Operator) -> Tensor:
     strides = pair(op, op.integers("stride|strides", (1, 1)))
     dilations = pair(op, op.integers("dilation|dilations", (1, 1)))
     length, target = op.dims(x)[2:], (op.output.shape or ())[2:]
-    if len(length) != 2 or len(target) != 2 or min(*length, *target) < 1:
-        op.refuse("gives images whose size varies")
+    if len(length) != 2 or len(target) != 2:
+        op.refuse("gives what are no images")
+    if min(*length, *target) < 1:
+        return _cut_to_size(op, x, w, kernel, strides, dilations)
     reach = [
         (n - 1) * s + d * (k - 1) + 1
         for n, s, d, k in zip(length, strides, dilations, kernel, strict=True)
@@ -135,6 +142,37 @@ def conv2d_transpose(op: Operator) -> Tensor:
         pads=[b for b, _ in pads] + [e for _, e in pads], output_padding=left,
         group=op.integer("group|groups", 1),
     )  # fmt: skip
+
+
+def _cut_to_size(
+    op: Operator, x: Tensor, w: Tensor, kernel: list[int], strides: list[int], dilations: list[int]
+) -> Tensor:
+    """Return the transposed convolution of images whose size varies: all that the windows reach.
+
+    Of that the part that the computed shape asks for is kept; behind the reach there are zeros,
+    fewer than a stride or a dilation is long.
+    """
+    loose = TensorType(x.dtype, None)
+    sizes, pair_type = TensorType(INT64, (4,)), TensorType(INT64, (2,))
+    whole = op.emit(
+        "ConvTranspose", x, w, type=loose, kernel_shape=kernel, strides=strides,
+        dilations=dilations, group=op.integer("group|groups", 1),
+    )  # fmt: skip
+    first, last = (op.constant(np.array([n], np.int64)) for n in (2, 4))
+    target = op.emit("Slice", op.vector("shape"), first, last, type=pair_type)
+    if op.choice("pad_mode", _PAD_MODES, "VALID") == "SAME":
+        f = Formula(op, INT64)
+        reach = op.emit("Shape", whole, type=sizes)
+        reach = op.emit("Slice", reach, first, last, type=pair_type)
+        begin = f("Div", f("Max", f("Sub", reach, target), 0), 2)
+    else:
+        before = [b for b, _ in _transposed_pads(op, (0, 0))]
+        begin = op.constant(np.array(before, np.int64))
+    most = [max(s, d) - 1 for s, d in zip(strides, dilations, strict=True)]
+    zeros = op.constant(np.array([0] * 6 + most, np.int64))
+    longer = op.emit("Pad", whole, zeros, op.constant(np.array(0, x.dtype.numpy)), type=loose)
+    end = op.emit("Add", begin, target, type=pair_type)
+    return op.emit("Slice", longer, begin, end, op.constant(np.array([2, 3], np.int64)))
 
 
 def _transposed_pads(op: Operator, surplus: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,8 +1,8 @@
-"""Boxes of object detection: decoding, suppression, pooling of regions.
+"""Boxes of object detection: decoding and encoding, suppression, pooling of regions.
 
-Sources: ``mindspore.ops`` BoundingBoxDecode, NMSWithMask, ROIAlign (docstrings of 2.0 and 2.10);
-where they are silent, MindSpore's answers on a CPU. https://onnx.ai/onnx/operators for what they
-become.
+Sources: ``mindspore.ops`` BoundingBoxDecode, BoundingBoxEncode, NMSWithMask, ROIAlign (docstrings
+of 2.0 and 2.10); where they are silent, MindSpore's answers on a CPU.
+https://onnx.ai/onnx/operators for what they become.
 """
 
 from __future__ import annotations
@@ -50,6 +50,30 @@ def bounding_box_decode(op: Operator) -> Tensor:
     inside = _two(op, "Max", corners, _numbers(op, 0))
     cut = _two(op, "Min", inside, _numbers(op, (width, height, width, height)))
     return op.cast(cut, op.output.dtype)
+
+
+@converts("BoundingBoxEncode", arguments="anchors truths")
+def bounding_box_encode(op: Operator) -> Tensor:
+    """The changes (dx, dy, dw, dh) from anchors to boxes, less ``means``, by ``stds``.
+
+    ``d = (centre - anchor's centre) / its size``, ``d = log(size / its size)``, where sizes count
+    both ends, as BoundingBoxDecode undoes.
+    """
+    means, stds = op.numbers("means", (0.0,) * 4), op.numbers("stds", (1.0,) * 4)
+    half = _numbers(op, 0.5)
+    middles, sizes = [], []
+    for name in ("anchors", "truths"):
+        boxes = op.tensor(name, FP32)
+        first, last = _columns(op, boxes, (0, 1)), _columns(op, boxes, (2, 3))
+        middles.append(_two(op, "Mul", _two(op, "Add", first, last), half))
+        sizes.append(_two(op, "Add", _two(op, "Sub", last, first), _numbers(op, 1)))
+    shift = _two(op, "Div", _two(op, "Sub", middles[1], middles[0]), sizes[0])
+    ratio = _two(op, "Div", sizes[1], sizes[0])
+    growth = op.emit("Log", ratio, type=ratio.type)
+    stated = TensorType(FP32, op.output.shape)
+    change = op.emit("Concat", shift, growth, type=stated, axis=1)
+    away = _two(op, "Sub", change, _numbers(op, means))
+    return op.cast(_two(op, "Div", away, _numbers(op, stds)), op.output.dtype)
 
 
 @converts("NMSWithMask", arguments="boxes")

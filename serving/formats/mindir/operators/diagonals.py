@@ -28,9 +28,8 @@ def _places(op: Operator, count: Tensor) -> Tensor:
     return op.emit("Range", zero, op.reshape(count, ()), one, type=_ROW)
 
 
-@converts("Diag", arguments="x")
-def diagonal_matrix(op: Operator) -> Tensor:
-    """Zeros but for x on the diagonal: the axes of x twice over, or of rank 2 for a vector."""
+def _put(op: Operator) -> Tensor:
+    """Return zeros but for x on the diagonal, of the axes of x twice over."""
     x = op.tensor("x")
     rank = len(op.dims(x))
     if not rank:
@@ -45,6 +44,12 @@ def diagonal_matrix(op: Operator) -> Tensor:
     lengths = lengths_of(op, x)
     twice = op.emit("Concat", lengths, lengths, type=TensorType(INT64, (2 * rank,)), axis=0)
     return op.emit("Reshape", found, twice)
+
+
+@converts("Diag", arguments="x")
+def diagonal_matrix(op: Operator) -> Tensor:
+    """Zeros but for x on the diagonal: the axes of x twice over, so of a vector a matrix."""
+    return _put(op)
 
 
 def _taken(op: Operator, x: Tensor, offset: int, one: int, other: int) -> Tensor:
@@ -83,6 +88,17 @@ def trace(op: Operator) -> Tensor:
     if len(op.dims(x)) != 2:
         op.refuse("sums the diagonal of what is no matrix")
     return total(op, _taken(op, x, 0, 0, 1), (0,), keep=False, stated=op.output)
+
+
+@converts("DiagExt", arguments="x diagonal")
+def diagonal_or_matrix(op: Operator) -> Tensor:
+    """The diagonal of a matrix; of a vector the matrix that has it there."""
+    offset, rank = op.integer("diagonal", 0), len(op.dims(op.tensor("x")))
+    if rank == 2:
+        return op.emit("Identity", _taken(op, op.tensor("x"), offset, 0, 1))
+    if rank != 1 or offset:
+        op.refuse("puts a vector on another diagonal than the main one")
+    return _put(op)
 
 
 @converts("MatrixSetDiagV3", arguments="x diagonal k")

@@ -100,3 +100,18 @@ def scatter_value(op: Operator) -> Tensor:
         "ScatterElements", op.tensor("x", dtype), index, source, axis=op.integer("dim"),
         reduction=op.choice("reduce", _REDUCE, "NONE").lower(),
     )  # fmt: skip
+
+
+@converts("IndexAddExt", arguments="x dim index source alpha")
+def index_add(op: Operator) -> Tensor:
+    """The slices of an axis that the index names, each with ``alpha`` times a slice added."""
+    dtype = op.output.dtype
+    x, source = op.tensor("x", dtype), op.tensor("source", dtype)
+    axis = op.axis(op.integer("dim"), len(op.dims(x)))
+    alpha = op.number("alpha", 1)
+    if alpha != 1:
+        factor = op.constant(np.array(alpha, dtype.numpy))
+        source = op.emit("Mul", source, factor, type=source.type)
+    index = op.reshape(op.tensor("index", INT64), (-1, *(1,) * (len(op.dims(x)) - 1 - axis)))
+    spread = op.emit("Expand", index, lengths_of(op, source), type=TensorType(INT64, source.shape))
+    return op.emit("ScatterElements", x, spread, source, axis=axis, reduction="add")

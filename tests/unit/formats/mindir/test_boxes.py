@@ -47,6 +47,24 @@ def test_bounding_boxes_are_decoded_and_cut_to_the_image(
     check(tmp_path, "BoundingBoxDecode", [anchors, deltas], want, attributes, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_boxes_are_encoded_from_their_anchors(tmp_path: Path, dtype: str) -> None:
+    anchors, truths = (boxes(20, 40, seed).astype(dtype) for seed in (3, 9))
+    means, stds = (0.1, 0.0, -0.2, 0.3), (0.5, 1.0, 0.25, 2.0)
+    rows = []
+    for (x1, y1, x2, y2), (u1, v1, u2, v2) in zip(anchors.tolist(), truths.tolist(), strict=True):
+        width, height = x2 - x1 + 1, y2 - y1 + 1
+        change = np.array([
+            ((u1 + u2) - (x1 + x2)) / 2 / width, ((v1 + v2) - (y1 + y2)) / 2 / height,
+            math.log((u2 - u1 + 1) / width), math.log((v2 - v1 + 1) / height),
+        ])  # fmt: skip
+        rows.append((change - means) / stds)
+    want = np.array(rows, dtype)
+    tolerance = 1e-5 if dtype == "float32" else 1e-2
+    attributes = {"means": means, "stds": stds}
+    check(tmp_path, "BoundingBoxEncode", [anchors, truths], want, attributes, tolerance=tolerance)
+
+
 def suppressed(rows: Array, threshold: float) -> list[bool]:
     """Return which rows remain, the first of two that overlap winning; all as written."""
     kept: list[bool] = []

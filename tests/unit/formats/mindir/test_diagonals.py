@@ -66,3 +66,12 @@ def test_matrix_set_diag_of_another_diagonal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="MatrixSetDiagV3 .* other diagonals"):
         run_node(tmp_path, "MatrixSetDiagV3", [floats(2, 2), floats(1), Fixed(1)],
                  ("float32", (2, 2)))  # fmt: skip
+
+
+def test_diag_of_mint_takes_a_diagonal_or_makes_one(tmp_path: Path) -> None:
+    x, row = floats(3, 4), floats(3)
+    taken = np.diag(x, 1).copy()
+    agrees(run_node(tmp_path, "DiagExt", [x, Fixed(1)], like(taken)), taken)
+    agrees(run_node(tmp_path, "DiagExt", [row, Fixed(0)], like(np.diag(row))), np.diag(row))
+    with pytest.raises(LoadError, match="another diagonal"):
+        run_node(tmp_path, "DiagExt", [row, Fixed(1)], ("float32", (4, 4)))

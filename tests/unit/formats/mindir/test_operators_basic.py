@@ -331,13 +331,21 @@ def test_pooling_reads_both_forms_of_its_window(tmp_path: Path, release: str, mo
     np.testing.assert_allclose(y, x.reshape(1, 2, 3, 2, 3, 2).mean((3, 5)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (-1, 0), (0, 1, 2)])
+def test_softmax_over_several_axes_takes_them_as_one(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    x = floats(2, 3, 4) * 60
+    powers = np.exp(x.astype("float64") - x.max())
+    want = powers / powers.sum(axes, keepdims=True)
+    (y,) = run_one(tmp_path, "2.0", "Softmax", [x], (F, x.shape), {"axis": axes})
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("operator", "inputs", "stated", "settings", "said"),
     [
         ("Conv2D", [(1, 3, 3, 2), (1, 2, 1, 1)], (F, (1, 3, 3, 1)),
-         {"kernel_size": (1, 1), "format": "NHWC"}, "only NCHW"),
+         {"kernel_size": (1, 1), "format": "NCDHW"}, "only NCHW"),
         ("Gather", [(4, 3), (2, 2)], (F, (2, 2, 3)), {"axis": 0, "batch_dims": 1}, "batch_dims"),
-        ("Softmax", [(2, 3)], (F, (2, 3)), {"axis": (0, 1)}, "over 2 axes"),
         ("Transpose", [(2, 3)], (F, (3, 2)), {"perm": (1, 7)}, "axis 7"),
         ("MaxPool", [(1, 1, 4, 4)], (F, (1, 1, 2, 2)), {"kernel_size": (1, 2, 2, 2)}, "channels"),
     ],

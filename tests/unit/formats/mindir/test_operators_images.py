@@ -98,7 +98,10 @@ TRANSPOSED: list[tuple[dict[str, Any], tuple[int, int], tuple[int, int]]] = [
 
 
 @pytest.mark.parametrize("number", range(len(TRANSPOSED)))
-def test_transposed_convolution_scatters_its_windows(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("varying", [False, True])
+def test_transposed_convolution_scatters_its_windows(
+    tmp_path: Path, number: int, varying: bool
+) -> None:
     settings, size, (top, _) = TRANSPOSED[number]
     x, w = floats(1, 2, 4, 4), floats(2, 3, 3, 3)
     full = np.zeros((1, 3, 12, 12), F)
@@ -109,9 +112,11 @@ def test_transposed_convolution_scatters_its_windows(tmp_path: Path, number: int
             )
     want = full[:, :, top : top + size[0], top : top + size[1]]
     net = Net()
-    given = [net.input("x", F, x.shape), net.weight("w", w), net.constant((1, 3, *size))]
+    shape = (1, 2, -1, -1) if varying else x.shape
+    given = [net.input("x", F, shape), net.weight("w", w), net.constant((1, 3, *size))]
     attributes = {"kernel_size": (3, 3), "dilation": (1, 1), "group": 1, **settings}
-    net.output(net.op("Conv2DTranspose", given, (F, (1, 3, *size)), attributes))
+    stated = (1, 3, -1, -1) if varying else (1, 3, *size)
+    net.output(net.op("Conv2DTranspose", given, (F, stated), attributes))
     np.testing.assert_allclose(run_net(net, tmp_path, x)[0], want, rtol=1e-4, atol=1e-5)
 
 

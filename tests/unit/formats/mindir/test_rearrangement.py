@@ -76,3 +76,19 @@ def test_space_to_batch_refuses_what_its_block_does_not_divide(tmp_path: Path) -
     attributes = {"block_shape": (2, 2), "paddings": ((0, 0), (0, 0))}
     want = np.zeros((4, 1, 2, 2), "f4")
     check_refused(tmp_path, "multiple of its block", "SpaceToBatchND", [x], want, attributes)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_channel_shuffle_takes_one_channel_of_each_group_in_turn(
+    tmp_path: Path, groups: int
+) -> None:
+    x = numbers(2, 6, 3, 4)
+    order = [
+        group * (6 // groups) + place for place in range(6 // groups) for group in range(groups)
+    ]
+    check(tmp_path, "ChannelShuffle", [x], x[:, order], {"group": groups}, "2.0")
+
+
+def test_channel_shuffle_refuses_groups_of_different_size(tmp_path: Path) -> None:
+    x = numbers(1, 5, 2, 2)
+    check_refused(tmp_path, "divide into its groups", "ChannelShuffle", [x], x, {"group": 2})

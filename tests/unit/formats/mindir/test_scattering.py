@@ -78,3 +78,16 @@ def test_scatter_value_puts_or_adds_one_number(tmp_path: Path, add: bool) -> Non
     expected = put(X, 1, INDEX, np.full(INDEX.shape, 2.5, "float32"), add)
     found = run_node(tmp_path, "ScatterValue", given, like(X), reduce=int(add))
     agrees(found, expected)
+
+
+@pytest.mark.parametrize("alpha", [1, 0.5])
+@pytest.mark.parametrize("axis", [0, 1, -2])
+def test_index_add_adds_slices_of_an_axis(tmp_path: Path, axis: int, alpha: float) -> None:
+    x, index = floats(3, 4, 2), np.array([2, 0, 2])
+    shape = list(x.shape)
+    shape[axis] = 3
+    source = floats(*shape)
+    expected = x.copy()
+    np.add.at(np.moveaxis(expected, axis, 0), index, np.moveaxis(source, axis, 0) * alpha)
+    given = [x, Fixed(axis), index, source, Fixed(alpha)]
+    agrees(run_node(tmp_path, "IndexAddExt", given, like(x)), expected)
