@@ -24,17 +24,21 @@ class Company:
         self._gap_s = 0.0
         self._watched_from: float | None = None
         self._patience_s = 0.0
-        self.latest_s = 0.0
+        self.quiet_since = 0.0
 
     def arrived(self, now: float, rows_inside: int) -> None:
         """A request came; ``rows_inside`` wait or run now, its own included."""
         if self._watched_from is not None:
             self._learn(now - self._watched_from < self._patience_s)
-        gap_s = now - self.latest_s
+        gap_s = now - self.quiet_since
         if gap_s < LONGEST_S:
             self._gap_s += (gap_s - self._gap_s) * _WEIGHT
-        self.latest_s = now
+        self.quiet_since = now
         self._peak = max(self._peak, rows_inside)
+
+    def answered(self, now: float) -> None:
+        """Callers were answered: from here on they may be on their way back."""
+        self.quiet_since = now
 
     def left(self, now: float, rows_inside: int, patience_s: float) -> None:
         """A run was sent and nothing is left: note whether the next one would have come in time."""
@@ -48,9 +52,10 @@ class Company:
         self._peak = rows_inside
 
     def patience_s(self, gain_s: float) -> float:
-        """Return how long to wait after an arrival for the next, where joining saves ``gain_s``.
+        """Return how long to wait for the next arrival, where joining saves ``gain_s``.
 
-        Longer than those that come usually leave between them would be in vain.
+        It counts from the last arrival or answer. Longer than those that come usually take would
+        be in vain.
         """
         return min(gain_s, LONGEST_S, _LEAST_S + _GAPS * self._gap_s)
 

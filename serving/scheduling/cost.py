@@ -64,7 +64,7 @@ class Cost:
     def best_rows(self, limit: int) -> int:
         """Return the rows beyond which a larger batch gains nothing, at most ``limit``.
 
-        What has not been tried is allowed, one step at a time.
+        What has not been tried is tried, one step at a time.
         """
         return min(limit, self._best) if self._best else limit
 
@@ -82,7 +82,8 @@ class Cost:
             return 0
         cheapest = min(size.per_row for size in known.values())
         best = next(k for k, size in known.items() if size.per_row <= cheapest * _WORTH)
-        # Larger than all that is known: try the next size.
+        if best and best - 1 not in known:
+            return 1 << (best - 1)  # try it: under load all runs are large, and may be too large
         return 1 << (best + 1 if best == max(known) else best)
 
     def _fit(self) -> float:

@@ -169,8 +169,8 @@ class Line:
         head = self._head()
         return None if head is None else head.tickets[0].born
 
-    def waiting_view(self, now: float) -> tuple[Batch, Waiting] | None:
-        """Return the batch whose turn it is, as the batcher sees it."""
+    def waiting_view(self, now: float, turn_s: float) -> tuple[Batch, Waiting] | None:
+        """Return the batch whose turn it is, as the batcher sees it; for ``turn_s`` see Pace."""
         head = self._head()
         if head is None:
             return None
@@ -191,9 +191,11 @@ class Line:
             self._running_rows,
             best,
             self._company.expected(inside) if learns else 0,
-            now - self._company.latest_s,
+            now - self._company.quiet_since,
             self._company.patience_s(cost.fixed_s),
-            learns and self._waiting_rows < best and self._pace.lingers(now, self._waiting_rows),
+            learns
+            and self._waiting_rows < best
+            and self._pace.lingers(now, turn_s, self._waiting_rows),
         )
 
     def sent(self, rows: int, now: float, in_vain: bool, shape: ShapeClass) -> None:
@@ -207,10 +209,15 @@ class Line:
         elif not self.waiting:
             self._company.left(now, inside, min(shape.cost.fixed_s, LONGEST_S))
 
-    def landed(self, rows: int) -> None:
+    def landed(self, rows: int, now: float) -> None:
         """A run of so many rows is over."""
         self._running -= 1
         self._running_rows -= rows
+        self._company.answered(now)
+
+    def answered(self, now: float) -> None:
+        """The callers of a run have their answers."""
+        self._company.answered(now)
 
     def cut(self, batch: Batch, requests: int, part_rows: int) -> list[Piece]:
         """Take the next rows out of a batch."""

@@ -50,6 +50,8 @@ class Scheduler:
         self._flights: dict[int, Flight] = {}
         self._run_ids = itertools.count(1)
         self._pump_requested = False
+        self._pump_ended = 0.0
+        self._answered: list[Line] = []
         self._alarm = Alarm(self.pump_soon)
         self.late_answers = 0
 
@@ -118,7 +120,8 @@ class Scheduler:
         if flight is not None:
             if flight.scratch is not None:
                 self._arena.give(flight.scratch)
-            self._landed(flight)
+            flight.line.landed(flight.asked, time.monotonic())
+            flight.buffer.release()
         self.pump_soon()
 
     def forget_segment(self, segment_id: int) -> None:
@@ -187,6 +190,9 @@ class Scheduler:
             return
         flight = self._flights.pop(slot.busy)
         slot.busy = 0
+        flight.line.landed(flight.asked, time.monotonic())
+        if self._busy:
+            self._pump()  # the worker need not wait until its answers are written
         try:
             if isinstance(message, Done):
                 self._endings.finished(flight, message)
@@ -196,7 +202,8 @@ class Scheduler:
             _log.exception("an answer could not be handed out")
             for ticket in flight.wanted:
                 self._endings.fail(ticket, _broken())
-        self._landed(flight)
+        flight.buffer.release()
+        self._answered.append(flight.line)
         self.pump_soon()
 
     # -- the pump ------------------------------------------------------------------------------
@@ -232,17 +239,21 @@ class Scheduler:
             if not busy.waiting:
                 del self._busy[busy.model]
         now = time.monotonic()
+        turn_s = now - self._pump_ended
+        while self._answered:
+            self._answered.pop().answered(now)
         waits: list[float] = []
         held: set[int] = set()
         while (line := self._next(held)) is not None:
             slot = self._free_slot(line.model)
-            if slot is None or not self._dispatch(line, slot, now, waits):
+            if slot is None or not self._dispatch(line, slot, now, turn_s, waits):
                 held.add(line.model)
         wait_s = min(waits, default=None)
         if wait_s == 0.0:
             self.pump_soon()
         else:
             self._alarm.set(wait_s)
+        self._pump_ended = time.monotonic()
 
     def _next(self, held: set[int]) -> Line | None:
         """Return the line whose head has waited longest.
@@ -259,8 +270,10 @@ class Scheduler:
                     found, longest = line, born
         return found
 
-    def _dispatch(self, line: Line, slot: Slot, now: float, waits: list[float]) -> bool:
-        view = line.waiting_view(now)
+    def _dispatch(
+        self, line: Line, slot: Slot, now: float, turn_s: float, waits: list[float]
+    ) -> bool:
+        view = line.waiting_view(now, turn_s)
         if view is None:
             return False
         batch, waiting = view
@@ -326,10 +339,6 @@ class Scheduler:
         views = [SlotView(i, busy[slot.worker], slot.latest_run) for i, slot in enumerate(free)]
         index = choose(views)
         return None if index is None else free[index]
-
-    def _landed(self, flight: Flight) -> None:
-        flight.line.landed(flight.asked)
-        flight.buffer.release()
 
     # -- endings -------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ class Simulation:
                 slot, rows, started = what  # type: ignore[misc]
                 self.free.add(slot)
                 del self.busy[slot]
+                self.company.answered(self.now)
                 self.cost.ran(len(rows), self.now - started - RUN_OVERHEAD_S)
                 for came, caller in rows:
                     story.latencies.append(self.now - came)
@@ -93,7 +94,7 @@ class Simulation:
                     [1] * min(len(self.waiting), MOST), len(self.waiting),
                     self.now - self.waiting[0][0], False, sum(self.busy.values()),
                     self.cost.best_rows(MOST), self.company.expected(self._inside()),
-                    self.now - self.company.latest_s, self.company.patience_s(gain),
+                    self.now - self.company.quiet_since, self.company.patience_s(gain),
                 ),
                 self.slots, Limits(MOST),
             )  # fmt: skip

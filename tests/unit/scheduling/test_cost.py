@@ -35,6 +35,12 @@ def test_cost_tries_the_next_size_as_long_as_the_largest_known_is_the_best() -> 
     assert learned({1: 20e-6, 2: 21e-6, 4: 22e-6}).best_rows(32) == 8
 
 
+def test_cost_tries_smaller_sizes_where_all_runs_have_been_large() -> None:
+    cost = learned({32: 32 * 2.19e-3})
+    assert cost.best_rows(32) == 16
+    assert learned({32: 32 * 2.19e-3, 16: 16 * 2.05e-3}).best_rows(32) == 8
+
+
 def test_cost_tries_large_sizes_again_after_long() -> None:
     cost = learned({1: 0.01, 2: 0.02, 4: 0.09})
     assert cost.best_rows(32) == 1

@@ -11,7 +11,7 @@ def linger(pace: Pace, start: float, turns: list[tuple[float, int]]) -> tuple[in
     rows = 1
     for took, rows in [(0.0, 1), *turns]:
         now += took
-        if not pace.lingers(now, rows):
+        if not pace.lingers(now, took, rows):
             break
         lingered += 1
     pace.sent(rows)
