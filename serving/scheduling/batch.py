@@ -72,8 +72,3 @@ class Batch:
                 if other.first > ticket.first:
                     other.first -= ticket.rows
         self.buffer.release()
-
-    @property
-    def waiting_rows(self) -> int:
-        """Rows that no worker has been sent yet."""
-        return sum(ticket.rows - ticket.dispatched for ticket in self.tickets)

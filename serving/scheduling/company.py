@@ -44,7 +44,7 @@ class Company:
         """A run was sent and nothing is left: note whether the next one would have come in time."""
         if rows_inside < self._peak and self._watched_from is None:
             self._watched_from = now
-            self._patience_s = patience_s
+            self._patience_s = min(patience_s, LONGEST_S)
 
     def in_vain(self, rows_inside: int) -> None:
         """A wait ended with nobody having come."""

@@ -19,7 +19,7 @@ from serving.request import Description, InferRequest
 from serving.scheduling.admission import Admission, Look, admit, look
 from serving.scheduling.batch import Batch, ShapeClass
 from serving.scheduling.batcher import Limits, Waiting
-from serving.scheduling.company import LONGEST_S, Company
+from serving.scheduling.company import Company
 from serving.scheduling.pace import Pace
 from serving.scheduling.piece import Piece
 from serving.scheduling.statistics import LineStatistics, unanswered
@@ -207,7 +207,7 @@ class Line:
         if in_vain:
             self._company.in_vain(inside)
         elif not self.waiting:
-            self._company.left(now, inside, min(shape.cost.fixed_s, LONGEST_S))
+            self._company.left(now, inside, shape.cost.fixed_s)
 
     def landed(self, rows: int, now: float) -> None:
         """A run of so many rows is over."""
