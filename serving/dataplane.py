@@ -57,8 +57,13 @@ class DataPlane(Protocol):
         """Withdraw: rows that have not run will not, an answer is thrown away."""
         ...
 
-    def describe(self, servable: str | None, version: int | None = None) -> Description:
-        """Describe a servable; ``None`` means the only one there is. Raises NotFound."""
+    def describe(
+        self, servable: str | None, version: int | None = None, method: str | None = None
+    ) -> Description:
+        """Describe a servable; ``None`` means the only one there is, and its only method.
+
+        Raises NotFound.
+        """
         ...
 
     def servables(self) -> list[dict[str, Any]]:

@@ -13,7 +13,10 @@ from serving.tensor import BatchAxes, Signature, Tensor
 class Description:
     """What a caller may know of one version of a servable: enough to decode its requests.
 
-    ``generation`` tells one loading of a version from another.
+    ``generation`` tells one loading of a version from another. ``method`` is the name of the
+    pipeline that is described, empty for a model itself, and ``methods`` are all that the version
+    offers. A pipeline takes and gives values whose types the signature may leave open (``ANY``,
+    shape None); axis 0 of each of its tensors counts instances.
     """
 
     servable: str
@@ -26,6 +29,8 @@ class Description:
     versions: Tuple[int, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     generation: int = 0
+    method: str = ""
+    methods: Tuple[str, ...] = ()
 
 
 class InferRequest(NamedTuple):

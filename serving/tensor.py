@@ -4,7 +4,9 @@ Used in every process; Python 3.9 syntax, numpy only.
 
 Dtype names are those of the Open Inference Protocol (V2). ``BF16`` has no numpy type: its
 elements are carried as raw 16-bit patterns in ``uint16`` arrays. ``BYTES`` (strings) has no
-fixed size: its elements are ``bytes`` in a flat Python list.
+fixed size: its elements are ``bytes`` in a flat Python list. Two types are known between stages
+only: ``TEXT`` is BYTES that are UTF-8 text for certain, and ``ANY`` stands where a value may be of
+any type.
 """
 
 from __future__ import annotations
@@ -58,13 +60,16 @@ FP32 = _dtype("FP32", "<f4", 1, 11)
 FP64 = _dtype("FP64", "<f8", 11, 12)
 BYTES = _dtype("BYTES", None, 8, 13)
 BF16 = _dtype("BF16", "<u2", 16, 14)
+TEXT = _dtype("TEXT", None, 8, 15)
+ANY = _dtype("ANY", None, -1, 0)
 
 DTYPES: Tuple[DType, ...] = (
     BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BYTES, BF16,
 )  # fmt: skip
 BY_NAME: Mapping[str, DType] = {d.name: d for d in DTYPES}
-BY_CODE: Mapping[int, DType] = {d.code: d for d in DTYPES}
+BY_CODE: Mapping[int, DType] = {d.code: d for d in (*DTYPES, TEXT)}
 BY_ONNX: Mapping[int, DType] = {d.onnx: d for d in DTYPES}
+_SPECS: Mapping[str, DType] = {**BY_NAME, TEXT.name: TEXT, ANY.name: ANY}
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class TensorSpec:
     def from_json(data: Mapping[str, Any]) -> "TensorSpec":
         """Rebuild what ``to_json`` wrote."""
         shape = None if data["shape"] is None else tuple(data["shape"])
-        return TensorSpec(data["name"], BY_NAME[data["dtype"]], shape, bool(data["json"]))
+        return TensorSpec(data["name"], _SPECS[data["dtype"]], shape, bool(data["json"]))
 
 
 @dataclass(frozen=True)

@@ -189,11 +189,16 @@ class MasterPlane:
         """Withdraw a claimed request."""
         self._scheduler.abandon(cast(Ticket, claim))
 
-    def describe(self, servable: str | None, version: int | None = None) -> Description:
+    def describe(
+        self, servable: str | None, version: int | None = None, method: str | None = None
+    ) -> Description:
         """Describe a version that is READY; raises NotFound or Unavailable."""
         if servable is None:
             servable = self._only()
-        return self._line(servable, version).description
+        description = self._line(servable, version).description
+        if method:
+            raise NotFound(f"servable {servable!r} has no method {method!r}", code="unknown_method")
+        return description
 
     def servables(self) -> list[dict[str, Any]]:
         """List every version with its state and reason, and what can never be one."""

@@ -68,7 +68,9 @@ class StubPlane:
         self.abandoned += 1
         claim.answer.cancel()
 
-    def describe(self, servable: str | None, version: int | None = None) -> Description:
+    def describe(
+        self, servable: str | None, version: int | None = None, method: str | None = None
+    ) -> Description:
         if servable is None and len(self._known) == 1:
             return next(iter(self._known.values()))
         found = self._known.get(servable or "")

@@ -50,7 +50,9 @@ async def test_check_follows_the_plane() -> None:
 class FailedPlane(StubPlane):
     """Knows one servable more, which failed to load."""
 
-    def describe(self, servable: str | None, version: int | None = None) -> Description:
+    def describe(
+        self, servable: str | None, version: int | None = None, method: str | None = None
+    ) -> Description:
         if servable == "failed":
             raise Unavailable("servable 'failed' version 1 is FAILED", code="not_ready")
         return super().describe(servable, version)

@@ -25,7 +25,9 @@ DOCUMENT = {
 class BrokenPlane(StubPlane):
     """Knows of every servable, and none is ready."""
 
-    def describe(self, servable: str | None, version: int | None = None) -> Description:
+    def describe(
+        self, servable: str | None, version: int | None = None, method: str | None = None
+    ) -> Description:
         raise Unavailable(f"servable {servable!r} cannot be served", code="not_ready")
 
 

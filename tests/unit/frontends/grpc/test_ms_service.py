@@ -102,7 +102,9 @@ async def test_a_server_that_goes_down_says_so_by_status() -> None:
 
 async def test_a_fault_of_the_server_is_a_status_without_its_text() -> None:
     class Broken(StubPlane):
-        def describe(self, servable: str | None, version: int | None = None) -> object:  # type: ignore[override]
+        def describe(
+            self, servable: str | None, version: int | None = None, method: str | None = None
+        ) -> object:  # type: ignore[override]
             raise ValueError("inner matters")
 
     async with front_end(Broken(ECHO)) as front, channel(front.port) as opened:  # type: ignore[arg-type]
