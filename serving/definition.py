@@ -17,7 +17,7 @@ INPUTS = -1
 
 
 class Ref(NamedTuple):
-    """Where a value comes from: an output of a node, or (node ``INPUTS``) an input of the method."""
+    """An output of a node, or (node ``INPUTS``) an input of the method."""
 
     node: int
     output: int
