@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from serving import __version__
+from serving.cli.bench import bench_command
 from serving.cli.catalogue import list_command
 from serving.cli.convert import convert_command
 from serving.cli.inspect import inspect_command
@@ -29,6 +30,7 @@ Examples:
   serving predict digits servables/digits/sample.json
   serving inspect net.mindir
   serving convert net.mindir -o net.onnx
+  serving bench digits --concurrency 1,8,64
   serving status
 
 \b
@@ -66,6 +68,7 @@ def main() -> None:
 main.add_command(start_command)
 main.add_command(list_command)
 main.add_command(predict_command)
+main.add_command(bench_command)
 main.add_command(status_command)
 main.add_command(load_command)
 main.add_command(unload_command)

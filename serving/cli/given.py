@@ -95,6 +95,10 @@ class Reader:
             document = json.loads(data)
         except ValueError as error:
             raise _bad(f"{_shown(path)} is not JSON: {error}") from None
+        return self.document(document, path)
+
+    def document(self, document: Any, path: str) -> Given:
+        """Read what a JSON file holds; ``path`` names it in errors."""
         if isinstance(document, list):
             return Given(rows=[self._row(row) for row in document])
         if not isinstance(document, dict):

@@ -1,0 +1,1 @@
+"""Measures a running server: sends load, checks answers, and tells what came of it."""

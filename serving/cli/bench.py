@@ -1,0 +1,349 @@
+"""``serving bench``: measure a running server under load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from serving.cli.options import Seconds
+from serving.cli.server_call import Server, quoted, url_option
+from serving.errors import ConfigError, ServingError, Unavailable
+
+if TYPE_CHECKING:
+    from serving.bench.load import Load
+    from serving.bench.payload import Payload
+    from serving.request import Description
+
+_GRPC = "localhost:5500"
+_TIMEOUT_S = 30.0
+_REQUESTS = 16
+"""How many different requests are made up where no inputs are given."""
+
+_EPILOG = """
+\b
+Examples:
+  serving bench digits
+  serving bench digits --concurrency 1,8,64 --protocol v2-binary --plot digits.html
+  serving bench digits --rate 100,500,1000,2000 --duration-s 30 --json digits.json
+  serving bench encoder --shape ids:1,128 --whole 0:30000 --protocol grpc
+  serving bench digits --inputs servables/digits/sample.json
+
+\b
+Inputs are, in this order: those of --inputs (what `serving predict` takes: .json, .npz, .npy, a
+picture, ...); the example that lies beside the servable; made up from its signature.
+
+\b
+--concurrency is a closed loop: so many clients, each of which sends its next request when it has
+its answer. --rate is an open loop: requests come as a Poisson process brings them, and latency
+counts from when a request should have been sent, so that a stall is seen in all it delayed.
+
+\b
+Every answer is held against the first answer to the same request. ROWS/RUN is how many rows the
+server ran together, from its own statistics. It works on other V2 servers as well: --url.
+"""
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Positive numbers with commas."""
+
+    name = "numbers"
+
+    def __init__(self, *, whole: bool) -> None:
+        self._whole = whole
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(
+                int(part) if self._whole else float(part) for part in str(value).split(",")
+            )
+        except ValueError:
+            found = ()
+        if not found or not all(0 < number < 1e6 for number in found):
+            kind = "whole numbers" if self._whole else "numbers"
+            self.fail(f"{value!r} is not {kind} above 0 with commas, such as 1,8,64", param, ctx)
+        return found
+
+
+class Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """``NAME:1,128``: the shape of an input."""
+
+    name = "shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Return name and sizes."""
+        if isinstance(value, tuple):
+            return value
+        name, _, sizes = str(value).rpartition(":")
+        try:
+            return name, tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form NAME:1,128", param, ctx)
+
+
+class Range(click.ParamType[tuple[int, int]]):
+    """``LOW:HIGH``: whole numbers from LOW up to, not with, HIGH."""
+
+    name = "range"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return both ends."""
+        if isinstance(value, tuple):
+            return value
+        low, _, high = str(value).partition(":")
+        try:
+            return int(low), int(high)
+        except ValueError:
+            self.fail(f"{value!r} is not of the form LOW:HIGH, such as 0:30000", param, ctx)
+
+
+@click.command(
+    "bench",
+    epilog=_EPILOG,
+    short_help="Measure a running server under load.",
+    context_settings={"max_content_width": 100},
+)
+@click.argument("servable")
+@url_option
+@click.option(
+    "--grpc-url", envvar="SERVING_URL", default=_GRPC, show_default=True, metavar="HOST:PORT",
+    help="The server's gRPC address, for --protocol grpc.",
+)  # fmt: skip
+@click.option(
+    "--protocol", type=click.Choice(["predict", "v2-json", "v2-binary", "grpc"]),
+    default="predict", show_default=True,
+    help="POST /predict, V2 over HTTP with JSON or raw tensors, or V2 over gRPC.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", type=Numbers(whole=True), metavar="N,N,...",
+    help="Clients of a closed loop, one run for each number.  [default: 1,8,64]",
+)  # fmt: skip
+@click.option(
+    "--rate", type=Numbers(whole=False), metavar="R,R,...",
+    help="Requests a second of an open loop, one run for each number.",
+)  # fmt: skip
+@click.option(
+    "--duration-s", type=Seconds(min=0, min_open=True), default=10.0, show_default=True,
+    metavar="S", help="Length of each run, in seconds.",
+)  # fmt: skip
+@click.option(
+    "--warm-up-s", type=Seconds(min=0), default=1.0, show_default=True, metavar="S",
+    help="Load before each run that does not count.",
+)  # fmt: skip
+@click.option("--inputs", metavar="FILE", help="Inputs to send, as `serving predict` takes them.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+    help="Rows in each request that is made up.",
+)  # fmt: skip
+@click.option(
+    "--shape", "shapes", type=Shape(), multiple=True, metavar="NAME:1,128",
+    help="Whole shape of an input that is made up, where sizes vary.",
+)  # fmt: skip
+@click.option(
+    "--whole", type=Range(), default=(0, 2), metavar="LOW:HIGH",
+    help="Range of made-up whole numbers, HIGH not among them.  [default: 0:2]",
+)  # fmt: skip
+@click.option("--no-check", is_flag=True, help="Do not compare answers.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Write all figures to a file; - is standard output.",
+)  # fmt: skip
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Draw latency over throughput: .png, .svg, or .html with the table.",
+)  # fmt: skip
+def bench_command(
+    servable: str,
+    url: str,
+    grpc_url: str,
+    protocol: str,
+    concurrency: tuple[int, ...] | None,
+    rate: tuple[float, ...] | None,
+    duration_s: float,
+    warm_up_s: float,
+    inputs: str | None,
+    rows: int,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    whole: tuple[int, int],
+    no_check: bool,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    """Send load to SERVABLE of a running server; print throughput, latencies and batch sizes."""
+    _require_packages(plot_file)
+    from serving.bench import plot
+    from serving.bench.point import HEADER, notes, row, to_json
+    from serving.bench.sweep import Plan, measure
+
+    if plot_file is not None:
+        plot.check_name(plot_file)
+    server = Server(url, _TIMEOUT_S)
+    known = _look(server, servable)
+    payloads, source = _payloads(protocol, known, inputs, rows, dict(shapes), whole)
+    host, port = _address(grpc_url if protocol == "grpc" else url)
+    base = f"/v2/models/{quoted(servable)}"
+    line = _Line()
+    points = measure(
+        Plan(
+            servable=servable,
+            protocol=protocol,
+            host=host,
+            port=port,
+            payloads=payloads,
+            loads=_loads(concurrency, rate),
+            warm_up_s=warm_up_s,
+            seconds=duration_s,
+            checked=not no_check,
+            statistics=lambda: server.get(f"{base}/stats"),
+            tell=line.tell,
+        )
+    )
+    line.clear()
+    about = {
+        "servable": servable,
+        "version": known.version,
+        "protocol": protocol,
+        "inputs": source,
+        "rows_per_request": payloads[0].rows,
+        "seconds": duration_s,
+    }
+    if json_file is None or str(json_file) != "-":
+        click.echo(f"{servable} version {known.version} over {protocol}, inputs: {source}")
+        for text in _columns([list(HEADER), *map(row, points)]):
+            click.echo(text)
+        for note in notes(points):
+            click.echo(f"note: {note}")
+    if json_file is not None:
+        _write_json(json_file, to_json(points, about))
+    if plot_file is not None:
+        plot.write(plot_file, points, about)
+    if not any(p.answers for p in points):
+        raise Unavailable("no request was answered rightly", code="refused")
+
+
+def _require_packages(plot_file: Path | None) -> None:
+    import importlib.util
+
+    wanted = {"hdrh": "hdrhistogram", **({"matplotlib": "matplotlib"} if plot_file else {})}
+    missing = [name for module, name in wanted.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ConfigError(
+            f"serving bench needs {' and '.join(missing)}",
+            code="missing_package",
+            fix="pip install 'serving[bench]'",
+        )
+
+
+def _look(server: Server, servable: str) -> Description:
+    from serving.bench.target import described
+
+    base = f"/v2/models/{quoted(servable)}"
+    metadata = server.get(base)
+    try:
+        config = server.get(f"{base}/config")
+    except ServingError:
+        config = {}  # not every V2 server has this part
+    return described(servable, metadata, config)
+
+
+def _payloads(
+    protocol: str,
+    known: Description,
+    inputs: str | None,
+    rows: int,
+    shapes: dict[str, tuple[int, ...]],
+    whole: tuple[int, int],
+) -> tuple[list[Payload], str]:
+    """Return the requests to send and where their inputs come from."""
+    from serving.bench.payload import payload
+    from serving.bench.sample import generate
+    from serving.cli.given import Reader
+    from serving.client.inputs import to_tensors
+    from serving.client.rows import group
+
+    example = known.details.get("example")
+    if inputs is not None:
+        given, source = Reader(known, None).file(inputs), inputs
+    elif example is not None and not shapes and rows == 1:
+        given, source = (
+            Reader(known, None).document(example["request"], "its example"),
+            "its example",
+        )
+    else:
+        made = generate(known, rows, shapes, whole, _REQUESTS)
+        return [payload(protocol, known, tensors) for tensors in made], "made up"
+    if given.rows is None:
+        return [payload(protocol, known, to_tensors(given.inputs, known))], source
+    requests = [part.inputs for one in given.rows for part in group([one], known)]
+    return [payload(protocol, known, tensors) for tensors in requests], source
+
+
+def _loads(concurrency: tuple[int, ...] | None, rate: tuple[float, ...] | None) -> list[Load]:
+    from serving.bench.load import Load
+
+    clients = concurrency or (() if rate else (1, 8, 64))
+    return [*(Load(clients=n) for n in clients), *(Load(rate=r) for r in rate or ())]
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    if parts.scheme == "https":
+        raise ConfigError(
+            "serving bench does not speak TLS", where="--url", fix="measure the plain port"
+        )
+    try:
+        port = parts.port or 80
+    except ValueError:
+        port = 0
+    if not parts.hostname or not port:
+        raise ConfigError(f"{url} is no address", where="--url", expected="such as localhost:1500")
+    return parts.hostname, port
+
+
+def _write_json(file: Path, document: dict[str, Any]) -> None:
+    text = json.dumps(document, indent=1)
+    if str(file) == "-":
+        click.echo(text)
+        return
+    try:
+        file.write_text(text + "\n")
+    except OSError as error:
+        raise ConfigError(f"--json {file} cannot be written: {error.strerror}") from None
+
+
+def _columns(lines: list[list[str]]) -> list[str]:
+    sizes = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return [
+        "  ".join(cell.rjust(size) for cell, size in zip(line, sizes, strict=True))
+        for line in lines
+    ]
+
+
+class _Line:
+    """A line on a terminal that is written over; nothing where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+
+    def tell(self, text: str) -> None:
+        """Show a text in place of the last."""
+        if self._live:
+            click.echo(f"\r\x1b[2K{text[:120]}", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Leave an empty line."""
+        if self._live:
+            click.echo("\r\x1b[2K", nl=False, err=True)
