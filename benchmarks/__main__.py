@@ -31,16 +31,16 @@ HERE = Path(__file__).resolve().parent
 WIRES = ("rest-json", "v2-json", "v2-binary", "grpc")
 
 
-def _names(known: tuple[str, ...], text: str) -> frozenset[str]:
-    names = frozenset(filter(None, text.split(",")))
-    if unknown := names - set(known):
+def names(known: tuple[str, ...], text: str) -> frozenset[str]:
+    """Return the names in a list with commas; raises ArgumentTypeError for one not known."""
+    chosen = frozenset(filter(None, text.split(",")))
+    if unknown := chosen - set(known):
         raise argparse.ArgumentTypeError(f"no {', '.join(sorted(unknown))}: {', '.join(known)}")
-    return names
+    return chosen
 
 
 def _arguments() -> argparse.Namespace:
     models = tuple(w.name for w in WORKLOADS)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "serving-benchmarks"
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--seconds", type=float, default=5, help="length of a run (default 5)")
@@ -48,13 +48,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the same as --seconds 1 --runs 1")
     parser.add_argument(
         "--only",
-        type=lambda text: _names(models, text),
+        type=lambda text: names(models, text),
         default=frozenset(models),
         help=f"models, with commas: {','.join(models)}",
     )
     parser.add_argument(
         "--wires",
-        type=lambda text: _names(WIRES, text),
+        type=lambda text: names(WIRES, text),
         default=frozenset(WIRES),
         help=f"wire formats, with commas: {','.join(WIRES)}",
     )
@@ -65,16 +65,22 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help=f"measure only what a second worker brings, on {MODEL}, and write no file",
     )
+    arguments_of_cache(parser)
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "RESULTS.md", help="Markdown; .json goes beside it"
+    )
+    return parser.parse_args()
+
+
+def arguments_of_cache(parser: argparse.ArgumentParser) -> None:
+    """Add where the server's command and what is kept between runs are found."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "serving-benchmarks"
     parser.add_argument(
         "--server",
         default=str(Path(sys.executable).with_name("serving")),
         help="the command before 'start' (default: serving, of this Python)",
     )
     parser.add_argument("--cache", type=Path, default=cache, help="where models are kept")
-    parser.add_argument(
-        "--out", type=Path, default=HERE / "RESULTS.md", help="Markdown; .json goes beside it"
-    )
-    return parser.parse_args()
 
 
 def _say(line: str) -> None:

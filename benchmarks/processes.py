@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,19 @@ class Running:
         """Return (role, pid, PSS in MiB) of the master and each process below it."""
         found = []
         for process in self._tree():
-            role = "master" if process.pid == self.pid else _role(process)
-            found.append((role, process.pid, _pss_mb(process.pid)))
+            with suppress(psutil.NoSuchProcess, OSError):  # it ended while we looked
+                role = "master" if process.pid == self.pid else _role(process)
+                found.append((role, process.pid, _pss_mb(process.pid)))
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the workers that serve, not those that try models out."""
+        found = []
+        for process in self._tree():
+            with suppress(psutil.Error):
+                line = process.cmdline()
+                if "serving.worker" in line and "--expendable" not in line:
+                    found.append(process)
         return found
 
     def engine_mappings(self) -> list[str]:
@@ -88,6 +99,19 @@ def server(case: Case, command: list[str]) -> Iterator[Running]:
             yield Running(
                 int(told.get("pid", process.pid)), told["rest_port"], told["grpc_port"], ready_s
             )
+
+
+@contextmanager
+def serving(model_dir: Path, *options: str) -> Iterator[Running]:
+    """Run ``serving start`` of this environment on a repository until the block is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready_file = Path(folder) / "ready.json"
+        command = [sys.executable, "-m", "serving", "start", "--model-dir", str(model_dir)]
+        command += ["--rest-port", "0", "--grpc-port", "0", "--ready-file", str(ready_file)]
+        command += ["--cache-dir", str(Path(folder) / "cache"), *options]
+        with _started(command, ready_file) as (process, text, ready_s):
+            told = json.loads(text)
+            yield Running(process.pid, told["rest_port"], told["grpc_port"], ready_s)
 
 
 @contextmanager

@@ -50,7 +50,8 @@ class Plan:
 
 def measure(plan: Plan) -> list[Point]:
     """Measure every load. Raises a ServingError when even a single request does not go well."""
-    return uvloop.run(_Sweep(plan).run())
+    points: list[Point] = uvloop.run(_Sweep(plan).run())
+    return points
 
 
 class _Sweep:

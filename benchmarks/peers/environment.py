@@ -1,0 +1,32 @@
+"""Environments of the peers: one each, made once in the cache folder by pip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class NotInstalled(Exception):
+    """pip could not install a peer; the text is what it said last."""
+
+
+def environment(cache: Path, name: str, packages: Sequence[str]) -> Path:
+    """Return the folder of an environment that holds ``packages``, making it if need be."""
+    folder = cache / "peers" / name
+    mark = folder / "installed"
+    wanted = "\n".join(packages)
+    if mark.exists() and mark.read_text() == wanted:
+        return folder
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    made = subprocess.run(
+        [str(folder / "bin" / "pip"), "install", "-q", *packages],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise NotInstalled(f"{name} cannot be installed: {made.stderr.strip()[-400:]}")
+    mark.write_text(wanted)
+    return folder
