@@ -5,7 +5,7 @@
 
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY serving ./serving
 RUN python -m venv /opt/serving && /opt/serving/bin/pip install --no-cache-dir .
 

@@ -10,7 +10,8 @@ import enum
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 INPUTS = -1
 """The ``node`` of a ``Ref`` to one of the method's own inputs."""
@@ -63,6 +64,10 @@ class Function:
     batch_size: Optional[int] = None
 
 
+BUILTINS: Mapping[str, Function] = MappingProxyType({"argmax_cpp": Function("argmax_cpp", 1, 1)})
+"""Stages that need no function of the servable: stage workers bring them along."""
+
+
 @dataclass(frozen=True)
 class DeclaredModel:
     """A model of ``declare_model``.
@@ -101,11 +106,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Definition:
-    """All that one ``servable_config.py`` registers."""
+    """All that one ``servable_config.py`` registers.
+
+    ``sources`` is a fingerprint of the code that did: the same stages may do something else.
+    """
 
     models: Tuple[DeclaredModel, ...] = ()
     functions: Tuple[Function, ...] = ()
     methods: Tuple[Method, ...] = ()
+    sources: str = ""
 
     def model(self, key: str) -> DeclaredModel:
         """Return a declared model by its key. Raises KeyError."""
@@ -129,6 +138,18 @@ class Definition:
         raise KeyError(name)
 
     @property
+    def stages(self) -> Tuple[Function, ...]:
+        """The functions that methods call, each once, built-in ones among them."""
+        found: Dict[str, Function] = {}
+        for method in self.methods:
+            for node in method.nodes:
+                if node.kind is Kind.FUNCTION:
+                    found[node.name] = self.function(node.name)
+                elif node.kind is Kind.BUILTIN:
+                    found[node.name] = Function(node.name, len(node.inputs), node.outputs)
+        return tuple(found.values())
+
+    @property
     def digest(self) -> str:
         """Tells one definition from another: a worker must register what the helper did."""
         text = json.dumps(self.to_json(), sort_keys=True)
@@ -149,6 +170,7 @@ class Definition:
             tuple(_model(m) for m in data["models"]),
             tuple(Function(**f) for f in data["functions"]),
             tuple(_method(m) for m in data["methods"]),
+            data.get("sources", ""),
         )
 
 

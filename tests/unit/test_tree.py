@@ -16,10 +16,11 @@ from tests.server import serving
 
 ROOT = Path(__file__).parents[2] / "serving"
 EVERY = sorted(ROOT.rglob("*.py"))
-LEAVES = ("tensor", "errors", "artifact", "logs", "exit_codes", "request")
+LEAVES = ("tensor", "errors", "artifact", "definition", "logs", "exit_codes", "request", "warmup")
+IN_WORKERS_PARTS = ("worker", "channel", "backends", "register")
 IN_WORKERS = sorted(
-    [ROOT / f"{n}.py" for n in ("tensor", "errors", "artifact", "logs")]
-    + [p for part in ("worker", "channel", "backends") for p in (ROOT / part).glob("*.py")]
+    [ROOT / f"{n}.py" for n in ("tensor", "errors", "artifact", "definition", "logs", "warmup")]
+    + [p for part in IN_WORKERS_PARTS for p in (ROOT / part).rglob("*.py")]
 )
 ENGINES = {"onnxruntime", "onnx", "tensorrt", "mindspore", "mindspore_lite"}
 FORBIDDEN = {"pickle", "marshal", "shelve", "multiprocessing", "dill", "cloudpickle"}
@@ -52,7 +53,7 @@ def test_tree_keeps_worker_modules_to_numpy_and_their_engine(path: Path) -> None
         top, *rest = module.split(".")
         assert top in sys.stdlib_module_names or top in allowed, module
         if top == "serving" and rest:
-            assert rest[0] in (*LEAVES, "worker", "channel", "backends"), module
+            assert rest[0] in (*LEAVES, *IN_WORKERS_PARTS), module
 
 
 @pytest.mark.parametrize("path", EVERY, ids=name)

@@ -1,0 +1,3 @@
+"""What the classes of the digits model are called."""
+
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
