@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from serving.errors import ServingError
 from serving.repository.override import Override
-from serving.request import Description, InferRequest, InferResponse
+from serving.request import Description, InferRequest, InferResponse, VersionName
 from serving.statistics import ServerStatistics
 
 
@@ -58,11 +58,20 @@ class DataPlane(Protocol):
         ...
 
     def describe(
-        self, servable: str | None, version: int | None = None, method: str | None = None
+        self, servable: str | None, version: VersionName | None = None, method: str | None = None
     ) -> Description:
-        """Describe a servable; ``None`` means the only one there is, and its only method.
+        """Describe a method of a servable; ``None`` means the only one there is.
 
-        Raises NotFound.
+        A servable without methods of its own has one, called ``predict``. Of several methods,
+        the one called ``predict`` may be left out. Raises NotFound, whose code is
+        ``unknown_method`` where it is the method that is not there, or is not said; Unavailable.
+        """
+        ...
+
+    def methods(self, servable: str, version: VersionName | None = None) -> tuple[str, ...]:
+        """Return the names of the methods that a version offers; none for a model itself.
+
+        Raises NotFound and Unavailable.
         """
         ...
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from serving.tensor import BatchAxes, Signature, Tensor
+
+
+VersionName = Union[int, str]
+"""A version as requests ask for it: by its number, or by a label."""
 
 
 @dataclass(frozen=True)
 class Description:
     """What a caller may know of one version of a servable: enough to decode its requests.
 
-    ``generation`` tells one loading of a version from another. ``method`` is the name of the
+    ``generation`` tells one loading of a version from another; ``labels`` are all that stand for
+    versions of the servable now. ``method`` is the name of the
     pipeline that is described, empty for a model itself, and ``methods`` are all that the version
     offers. A pipeline takes and gives values whose types the signature may leave open (``ANY``,
     shape None); axis 0 of each of its tensors counts instances.
@@ -31,6 +36,7 @@ class Description:
     generation: int = 0
     method: str = ""
     methods: Tuple[str, ...] = ()
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 class InferRequest(NamedTuple):
@@ -45,7 +51,7 @@ class InferRequest(NamedTuple):
 
     servable: str
     inputs: Tuple[Tensor, ...]
-    version: Optional[int] = None
+    version: Optional[VersionName] = None
     method: Optional[str] = None
     outputs: Optional[Tuple[str, ...]] = None
     id: str = ""

@@ -46,7 +46,7 @@ class ErrorAnswers:
 
 @dataclass(frozen=True)
 class VersionStatistics:
-    """One version that takes requests.
+    """One version that takes requests, or a method or model of one: ``servable:method``.
 
     ``success_ns`` is from a request's claim to its answer, ``queue_ns`` from its claim until its
     first rows were sent to a worker. ``input_ns``, ``infer_ns`` and ``output_ns`` give each
@@ -110,6 +110,35 @@ class VersionStatistics:
 
 
 @dataclass(frozen=True)
+class StageStatistics:
+    """A Python function within one method; ``running`` counts the workers that are at it.
+
+    ``instances`` were run, in ``runs`` that went well as a whole; on ``failures`` of them the
+    function itself failed. ``failed_runs`` were lost with their worker, or could not be carried
+    out. ``busy_ns`` is the time of all runs in the workers, calls of models included.
+    """
+
+    method: str
+    function: str
+    waiting: int
+    running: int
+    runs: int
+    instances: int
+    failures: int
+    failed_runs: int
+    busy_ns: int
+
+
+@dataclass(frozen=True)
+class VersionStages:
+    """The functions of one version that takes requests, in each method that calls them."""
+
+    servable: str
+    version: int
+    stages: tuple[StageStatistics, ...]
+
+
+@dataclass(frozen=True)
 class ProcessUsage:
     """What the system says of a process; ``started_s`` is Unix time."""
 
@@ -145,3 +174,4 @@ class ServerStatistics:
     workers: tuple[WorkerStatistics, ...]
     memory: TensorMemory
     process: ProcessUsage
+    stages: tuple[VersionStages, ...] = ()

@@ -5,9 +5,11 @@ The file says::
     {"inputs": [TensorSpec…], "outputs": [TensorSpec…], "do": {…}}
 
 ``do``: ``"echo"`` copies input i to output i; ``"add": number`` adds; ``"sleep_ms": n`` takes its
-time; ``"fail_on": value`` fails when an input holds the value; ``"die_on": value`` kills the
-process; ``"load": "crash" | "hang" | "hog"`` misbehaves while loading. It enforces the
-contract of ``base`` where a real engine would misbehave silently: shapes, dtypes, addresses.
+time, with ``"sleep_on": value`` only when an input holds the value; ``"fail_on": value`` fails and
+``"die_on": value`` kills the process when one does; ``"load": "crash" | "hang" | "hog"`` misbehaves
+while loading; ``"tally": path`` appends a line to a file for each run, ``began ROWS``, and
+``cancelled`` when one ends early. It enforces the contract of ``base`` where a real engine would
+misbehave silently: shapes, dtypes, addresses.
 """
 
 from __future__ import annotations
@@ -81,12 +83,15 @@ class StubModel:
 
     def compute(self, inputs: Tuple[Tensor, ...], stop: threading.Event) -> Tuple[Tensor, ...]:
         """Do what the description says to ``inputs``."""
+        self._note(f"began {inputs[0].shape[0] if inputs[0].shape else 1}")
         arrays = [t.array for t in inputs if t.array is not None]
-        if "die_on" in self._do and any((a == self._do["die_on"]).any() for a in arrays):
+        if self._holds("die_on", arrays):
             os.kill(os.getpid(), signal.SIGKILL)
-        if "fail_on" in self._do and any((a == self._do["fail_on"]).any() for a in arrays):
+        if self._holds("fail_on", arrays):
             raise BackendError(f"an input holds {self._do['fail_on']}")
-        if "sleep_ms" in self._do and stop.wait(self._do["sleep_ms"] / 1e3):
+        sleeps = "sleep_on" not in self._do or self._holds("sleep_on", arrays)
+        if "sleep_ms" in self._do and sleeps and stop.wait(self._do["sleep_ms"] / 1e3):
+            self._note("cancelled")
             raise BackendError("cancelled")
         results = []
         for tensor, spec in zip(inputs, self.signature.outputs):
@@ -96,6 +101,14 @@ class StubModel:
             value = tensor.array + tensor.array.dtype.type(self._do.get("add", 0))
             results.append(Tensor(spec.name, spec.dtype, value.shape, value))
         return tuple(results)
+
+    def _holds(self, what: str, arrays: List[Any]) -> bool:
+        return what in self._do and any((a == self._do[what]).any() for a in arrays)
+
+    def _note(self, event: str) -> None:
+        if "tally" in self._do:
+            with builtins.open(self._do["tally"], "a", encoding="utf-8") as file:
+                file.write(event + "\n")
 
 
 class StubBinding:

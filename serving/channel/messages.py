@@ -1,9 +1,10 @@
 """What master and worker say to each other: small, typed, one datagram each, never a pickle.
 
 There are two kinds of link. The *control link* carries loading, health and farewell; a *run
-link* (one for each slot of a worker) carries batches. Hot messages (``Run``, ``Done``) are
-packed structs, the others one line of JSON, both behind a byte that names the kind. Texts are
-cut: a datagram must fit into a socket's buffer; tensor bytes never travel here.
+link* (one for each slot of a worker) carries batches, or in a stage worker calls of functions. Hot
+messages (``Run``, ``Done``, and their likes for stages) are packed structs, the others one line of
+JSON, both behind a byte that names the kind. Texts are cut: a datagram must fit into a socket's
+buffer; tensor bytes never travel here.
 
 Python 3.9 syntax.
 """
@@ -12,10 +13,10 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Dict, NamedTuple, Optional, Tuple, Type, Union
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Dict, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever a message changes; a worker of another build is refused at hello."""
 
 MAX_DATAGRAM = 160 * 1024
@@ -32,7 +33,11 @@ def cut(text: str) -> str:
 
 @dataclass(frozen=True)
 class Load:
-    """Load a model and warm it. ``prove`` asks for the batch runs that confirm ``batch``."""
+    """Load a model and warm it. ``prove`` asks for the batch runs that confirm ``batch``.
+
+    ``warmup`` are the samples that must run, as ``WarmUp`` writes them; ``sample`` is the path of
+    a request that is known to be proper, empty if there is none.
+    """
 
     KIND: ClassVar[int] = 1
     model: int
@@ -44,6 +49,16 @@ class Load:
     max_batch_size: int
     threads: int
     prove: bool
+    warmup: Sequence[Dict[str, Any]] = ()
+    sample: str = ""
+
+
+def leniently(order: Load) -> Load:
+    """Return the order for a model whose samples have run already.
+
+    A worker that is started later must not fail for a sample whose file is gone or another by now.
+    """
+    return replace(order, warmup=[{**sample, "required": False} for sample in order.warmup])
 
 
 @dataclass(frozen=True)
@@ -138,6 +153,14 @@ class Pong:
     serial: int
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A stage worker has imported its servable, which registers what has this digest."""
+
+    KIND: ClassVar[int] = 22
+    digest: str
+
+
 # -- run link: master to worker ---------------------------------------------------------------
 
 
@@ -205,6 +228,39 @@ class Run(NamedTuple):
     ids: str = ""
 
 
+class StageRun(NamedTuple):
+    """Run a function of the servable, or a built-in one, on the instances in ``input``, a packet.
+
+    ``output`` (0: none yet) takes the outcomes, as a packet too, and before that what the function
+    asks of models. ``ids`` are the request ids that clients gave, for the log.
+    """
+
+    run: int
+    input: int
+    output: int
+    function: str
+    ids: str = ""
+
+
+@dataclass(frozen=True)
+class CallDone:
+    """The answer to ``Call``: a packet in ``segment``, which from now on is the run's output."""
+
+    KIND: ClassVar[int] = 38
+    run: int
+    segment: int
+
+
+@dataclass(frozen=True)
+class CallFailed:
+    """The answer to ``Call`` where the model, or what keeps it from running, has an error."""
+
+    KIND: ClassVar[int] = 39
+    run: int
+    code: str
+    message: str
+
+
 # -- run link: worker to master ---------------------------------------------------------------
 
 
@@ -247,9 +303,33 @@ class More:
     nbytes: int
 
 
+class StageDone(NamedTuple):
+    """A function has run; what became of its instances is a packet in ``segment``."""
+
+    run: int
+    segment: int
+    nbytes: int
+    busy_ns: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function asks for a model; the instances are a packet in ``segment``, the run's output.
+
+    The worker waits for ``CallDone`` or ``CallFailed``.
+    """
+
+    KIND: ClassVar[int] = 51
+    run: int
+    model: str
+    subgraph: int
+    segment: int
+
+
 Message = Union[
     Load, Unload, Cancel, Ping, Stop, Hello, Progress, Loaded, LoadFailed, Unloaded, Pong,
     Lend, Forget, Define, Grant, Deny, Run, Done, Failed, More,
+    Registered, StageRun, StageDone, Call, CallDone, CallFailed,
 ]  # fmt: skip
 
 _JSON_KINDS: Dict[int, Type[Any]] = {
@@ -257,11 +337,14 @@ _JSON_KINDS: Dict[int, Type[Any]] = {
     for c in (
         Load, Unload, Cancel, Ping, Stop, Hello, Progress, Loaded, LoadFailed, Unloaded, Pong,
         Lend, Forget, Define, Grant, Deny, Failed, More,
+        Registered, Call, CallDone, CallFailed,
     )
 }  # fmt: skip
 
 RUN_KIND = 36
 DONE_KIND = 48
+STAGE_RUN_KIND = 40
+STAGE_DONE_KIND = 52
 # kind u8, run u64, model u32, layout u32, input u32, output u32, first u32, rows u32, then ids
 _RUN = struct.Struct("<BQIIIIII")
 # kind u8, run u64, input/infer/output ns u64, segment u32, outputs i32 (-1: in their rows)
@@ -269,9 +352,20 @@ _DONE = struct.Struct("<BQQQQIi")
 # dtype u8, rank u8, offset u64, nbytes u64, then rank dims of i64
 _WRITTEN = struct.Struct("<BBQQ")
 
+# kind u8, run u64, input u32, output u32, bytes of the function's name u32, then name and ids
+_STAGE_RUN = struct.Struct("<BQIII")
+# kind u8, run u64, segment u32, bytes u64, busy ns u64
+_STAGE_DONE = struct.Struct("<BQIQQ")
+
 
 def encode(message: Message) -> bytes:
     """Turn a message into a datagram; raises ValueError when it would not fit."""
+    if isinstance(message, StageRun):
+        name = message.function.encode()
+        head = _STAGE_RUN.pack(STAGE_RUN_KIND, *message[:3], len(name))
+        return head + name + cut(message.ids).encode()
+    if isinstance(message, StageDone):
+        return _STAGE_DONE.pack(STAGE_DONE_KIND, *message)
     if isinstance(message, Run):
         head = _RUN.pack(RUN_KIND, *message[:7])
         return head + cut(message.ids).encode() if message.ids else head
@@ -300,12 +394,22 @@ def _decode(data: bytes) -> Message:
         return Run(run, model, layout, input, output, first, rows, ids)
     if kind == DONE_KIND:
         return _decode_done(data)
+    if kind == STAGE_RUN_KIND:
+        _, run, input, output, length = _STAGE_RUN.unpack_from(data)
+        end = _STAGE_RUN.size + length
+        return StageRun(
+            run, input, output, data[_STAGE_RUN.size : end].decode(), data[end:].decode()
+        )
+    if kind == STAGE_DONE_KIND:
+        return StageDone(*_STAGE_DONE.unpack_from(data)[1:])
     cls = _JSON_KINDS.get(kind)
     if cls is None:
         raise ValueError(f"unknown message kind {kind}")
     fields = json.loads(data[1:])
     if cls is Define:
         fields["drop"] = tuple(fields["drop"])
+    elif cls is Load:
+        fields["warmup"] = tuple(fields.get("warmup", ()))
     message: Message = cls(**fields)
     return message
 

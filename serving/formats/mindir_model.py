@@ -84,7 +84,7 @@ class _Source:
 def describe(question: Question, format: Format, progress: Progress) -> Described:
     """Convert a file, or find what was made of it before; raises ``LoadError`` and ``OSError``."""
     source = _source(question, format, progress)
-    identity = _identity(source)
+    identity = _identity(source, question)
     in_memory = source.key is not None and bool(question.private)
     cache = None
     if question.cache_dir and not (question.output or in_memory):
@@ -92,7 +92,7 @@ def describe(question: Question, format: Format, progress: Progress) -> Describe
         if found := _found(cache, identity):
             artifact, held = found
             return Described(replace(artifact, notes=source.notes), held)
-    made, artifact = _convert(question.path, source, identity, progress)
+    made, artifact = _convert(question, source, identity, progress)
     if made is None:
         return Described(artifact)
     if cache is not None:
@@ -156,7 +156,7 @@ def _weight_files(path: Path, key: bytes | None) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _identity(source: _Source) -> str:
+def _identity(source: _Source, question: Question) -> str:
     """Return a digest of all that decides what becomes of the file.
 
     The key is part of it: an entry of the cache must not open to another key.
@@ -164,7 +164,7 @@ def _identity(source: _Source) -> str:
     opened = ""
     if source.key is not None:
         opened = hmac.new(source.key, source.digest.encode(), "sha256").hexdigest()
-    parts = [source.digest, opened, _converter()]
+    parts = [source.digest, opened, _converter(), question.as_exported]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -185,11 +185,11 @@ def _found(cache: ConversionCache, identity: str) -> tuple[Artifact, int] | None
 
 
 def _convert(
-    path: Path, source: _Source, identity: str, progress: Progress
+    question: Question, source: _Source, identity: str, progress: Progress
 ) -> tuple[Converted | None, Artifact]:
     """Return the ONNX model, if the file can be converted, and what is known of it."""
     began = time.monotonic()
-    model = read_model(path, source.key)
+    model = read_model(question.path, source.key)
     operators = count_operators(model)
     count = sum(operators.values())
     told = f"{count} operator{'' if count == 1 else 's'}"
@@ -204,7 +204,9 @@ def _convert(
     )
     progress.stage(f"converting {told} to ONNX")
     try:
-        made, why = _with_free_batch(converted(model))
+        made, why = converted(model), "it is wanted as it was exported"
+        if not question.as_exported:
+            made, why = _with_free_batch(made)
         examined = examine(_skeleton(made))
     except LoadError as error:
         return None, replace(known, reason=str(error))

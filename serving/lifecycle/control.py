@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from serving.errors import LoadError, NotFound, did_you_mean
 from serving.lifecycle.manager import Manager
 from serving.repository import override as overrides
-from serving.repository.observation import DEFAULT_POLICY, Offer, observe_one
+from serving.repository.observation import Offer, observe_one, of_one_version
 from serving.repository.override import Override
 from serving.repository.scanner import RepositoryScan, scan
 from serving.repository.triton_folder import read_folder
@@ -147,7 +147,7 @@ def _configured(offer: Offer, config: str) -> Offer:
     """Return an offer with other settings than its folder has."""
     name = offer.servable.name
     triton = read_folder(overrides.config_text(config), "parameters.config", name)
-    settings = triton.settings.model_copy(update={"versions": DEFAULT_POLICY})
+    settings = of_one_version(triton.settings)
     sources = {
         number: replace(source, settings=settings, triton=triton)
         for number, source in offer.sources.items()

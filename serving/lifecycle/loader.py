@@ -12,18 +12,21 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from serving.artifact import Artifact
 from serving.channel.messages import Load, Loaded
 from serving.errors import LoadError, ServingError
-from serving.lifecycle.fleet import Fleet
+from serving.lifecycle.fleet import Fleet, StageFleet, StageOrder
+from serving.lifecycle.member import Member
 from serving.lifecycle.proofs import Proofs
+from serving.lifecycle.samples import samples_for
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version, who
 from serving.repository.conversions import Conversions
+from serving.repository.declared_model import threads_of, unproved
+from serving.repository.definer import define
 from serving.repository.inspector import Inspector
-from serving.repository.verdict import Verdict, judge
+from serving.repository.verdict import judge
 from serving.tensor import BatchAxes
 
 _log = logging.getLogger("serving.lifecycle")
@@ -34,6 +37,7 @@ _SLOW_TRIALS_AT_ONCE = 8
 _INSPECTION_SILENCE_S = 120.0
 _SLOW_INSPECTION_S = 1.0
 _INSPECTIONS_AT_ONCE = 4
+_DEFINITIONS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -50,128 +54,188 @@ class Loader:
     def __init__(
         self,
         fleet: Fleet,
+        stages: StageFleet,
         proofs: Proofs,
         conversions: Conversions,
         limits: LoadLimits,
     ) -> None:
         self._fleet = fleet
+        self._stages = stages
         self._proofs = proofs
         self._conversions = conversions
         self._limits = limits
         self._lanes = asyncio.Semaphore(_TRIALS_AT_ONCE)
         self._slow_lanes = asyncio.Semaphore(_SLOW_TRIALS_AT_ONCE)
+        self._definitions = asyncio.Semaphore(_DEFINITIONS_AT_ONCE)
 
-    async def inspect(
-        self, versions: Iterable[Version], found: Callable[[Version, Artifact], None]
-    ) -> None:
-        """Inspect versions one by one and hand each over as soon as it is known.
+    async def inspect(self, versions: Iterable[Version], found: Callable[[Version], None]) -> None:
+        """Inspect versions one by one and hand each over as soon as its file is known.
 
         An inspection that takes long (gigabytes of weights are read for the digest) opens
-        another lane for those behind it, so that it delays nobody.
+        another lane for those behind it, so that it delays nobody. Which files a version with
+        stages has is not known yet: it is handed over as it is.
         """
-        waiting = iter(versions)
+        plain: list[Version] = []
+        for version in versions:
+            if version.members:
+                plain.append(version)
+            else:
+                found(version)
+        if not plain:
+            return
+        waiting = iter(plain)
         lanes = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             self._open_lane(waiting, found, group, lanes)
 
-    async def load(self, version: Version, artifact: Artifact) -> Loaded:
+    async def load(self, version: Version, numbers: Iterator[int]) -> None:
         """Load an inspected version into the fleet; raises LoadError with the reason.
 
-        Afterwards it is warm in every worker and can be published.
+        Afterwards all that it consists of is there and warm, and it can be published. ``numbers``
+        are for the models that only become known now.
         """
-        version.artifact = artifact
-        verdict = judge(
-            artifact, version.settings, version.triton.declaration if version.triton else None
-        )
-        for note in (*artifact.notes, *verdict.notes):
-            _log.warning("%s", note, extra=who(version))
-        if not verdict.runs:
-            raise LoadError(verdict.reason)
-        version.artifact = replace(artifact, signature=verdict.signature)
-        version.become(State.LOADING)
-        _log.info("loading%s", _origin(artifact), extra=who(version))
         timeout_s = version.settings.load_timeout_s or self._limits.timeout_s
-        order = self._order(version, artifact, verdict)
-        version.batch = await self._proved(version, order, artifact, timeout_s)
-        loaded = await self._fleet.load(
-            _with(order, version.batch), timeout_s, lambda phase: _phase(version, phase)
-        )
-        _phase(version, "warming")
-        version.note = loaded.note
+        if not version.members:
+            async with self._definitions:
+                await self._define(version, numbers, timeout_s)
+        orders = [self._order(version, member) for member in version.members]
+        version.become(State.LOADING)
+        begun: list[Member] = []
         try:
+            for member, order in zip(version.members, orders, strict=True):
+                begun.append(member)
+                await self._load_member(version, member, order, timeout_s)
+            if _has_stages(version):
+                await self._stages.start(_stage_order(version, timeout_s))
+            _phase(version, "warming")
+            version.note = "; ".join(m.named(m.note) for m in version.members if m.note)
             await _check_unchanged(version)
         except BaseException:
-            await asyncio.shield(self._fleet.unload(version.model))
+            await asyncio.shield(self._unload(version, begun))
             raise
-        return loaded
+
+    async def unload(self, version: Version) -> None:
+        """Take a version out of all workers, and end those that were its own."""
+        await self._unload(version, version.members)
+
+    async def _unload(self, version: Version, members: Iterable[Member]) -> None:
+        if _has_stages(version):
+            await self._stages.stop(version.generation)
+        for member in members:
+            await self._fleet.unload(member.model)
 
     # -- inspection ----------------------------------------------------------------------------
 
     def _open_lane(
         self,
         waiting: Iterator[Version],
-        found: Callable[[Version, Artifact], None],
+        found: Callable[[Version], None],
         group: asyncio.TaskGroup,
         lanes: asyncio.Semaphore,
     ) -> None:
         async def lane() -> None:
             async with lanes, Inspector(timeout_s=_INSPECTION_SILENCE_S) as inspector:
                 for version in waiting:
-                    assert version.source is not None
                     slow = loop.call_later(
                         _SLOW_INSPECTION_S, self._open_lane, waiting, found, group, lanes
                     )
                     try:
-                        artifact = await self._inspected(version, version.source.path, inspector)
+                        for member in version.members:
+                            await self._inspect(version, member, inspector)
                     finally:
                         slow.cancel()
-                    found(version, artifact)
+                    found(version)
 
         loop = asyncio.get_running_loop()
         group.create_task(lane())
 
-    async def _inspected(self, version: Version, path: Path, inspector: Inspector) -> Artifact:
-        """Ask about a version's file, and keep what it was converted to."""
-        version.kept = self._conversions.ask(path, version.settings)
+    async def _define(self, version: Version, numbers: Iterator[int], timeout_s: float) -> None:
+        """Find out what a version with stages registers, and look into its models."""
+        source = version.source
+        assert source is not None
+        assert source.code is not None
+        stages = version.settings.stages
+        definition = await define(
+            version.servable, source.code, source.path, timeout_s=timeout_s, stages=stages
+        )
+        version.define(definition, numbers)
+        if version.members:
+            async with Inspector(timeout_s=_INSPECTION_SILENCE_S) as inspector:
+                for member in version.members:
+                    await self._inspect(version, member, inspector)
+
+    async def _inspect(self, version: Version, member: Member, inspector: Inspector) -> None:
+        """Ask about a model's file, and keep what it was converted to."""
+        declared = member.declared
+        whole = declared is not None and not declared.with_batch_dim
+        member.kept = self._conversions.ask(member.path, version.settings, as_exported=whole)
         began = time.monotonic()
 
         def told(doing: str) -> None:
             if time.monotonic() - began > _SLOW_INSPECTION_S:
                 _log.info("still looking into it: %s", doing, extra=who(version))
 
-        artifact = await inspector.inspect(version.kept.question, told)
-        version.kept.settle(artifact)
-        return artifact
+        member.artifact = await inspector.inspect(member.kept.question, told)
+        member.kept.settle(member.artifact)
 
     # -- loading -------------------------------------------------------------------------------
 
-    def _order(self, version: Version, artifact: Artifact, verdict: Verdict) -> Load:
-        assert version.source is not None
+    def _order(self, version: Version, member: Member) -> Load:
+        """Judge a model by what was found out about it; raises LoadError if it cannot run."""
+        artifact = member.artifact
+        assert artifact is not None
+        declared = member.declared or (version.triton.declaration if version.triton else None)
+        verdict = judge(artifact, version.settings, declared)
+        for note in (*artifact.notes, *verdict.notes):
+            _log.warning("%s", member.named(note), extra=who(version))
+        if not verdict.runs:
+            raise LoadError(member.named(verdict.reason))
+        member.artifact = replace(artifact, signature=verdict.signature)
+        _log.info("loading%s", _origin(member, artifact), extra=who(version))
         conversion = artifact.conversion
         return Load(
-            model=version.model,
+            model=member.model,
             name=version.servable,
-            path=str(version.source.path) if conversion is None else conversion.path,
+            path=str(member.path) if conversion is None else conversion.path,
             backend=artifact.backend,
             batch=verdict.batch.to_json(),
             static_outputs=artifact.static_outputs,
             max_batch_size=verdict.max_batch_size,
-            threads=version.settings.threads or self._limits.threads,
+            threads=version.settings.threads or _threads(member) or self._limits.threads,
             prove=True,
+            **samples_for(version),
         )
 
+    async def _load_member(
+        self, version: Version, member: Member, order: Load, timeout_s: float
+    ) -> None:
+        try:
+            member.batch = await self._proved(version, member, order, timeout_s)
+            if problem := _unproved(member):
+                raise LoadError(problem)
+            loaded = await self._fleet.load(
+                _with(order, member.batch), timeout_s, lambda phase: _phase(version, phase)
+            )
+        except LoadError as error:
+            if member.declared is not None:
+                error.message = member.named(error.message)
+            raise
+        member.note = loaded.note
+
     async def _proved(
-        self, version: Version, order: Load, artifact: Artifact, timeout_s: float
+        self, version: Version, member: Member, order: Load, timeout_s: float
     ) -> BatchAxes:
         """Return the proved batch axes: remembered by content, or from a trial load now."""
-        known = self._proofs.recall(order, artifact.identity) if artifact.identity else None
+        assert member.artifact is not None
+        identity = member.artifact.identity
+        known = self._proofs.recall(order, identity) if identity else None
         if known is not None:
             return known
         loaded = await self._trial(order, timeout_s)
         batch = BatchAxes.from_json(loaded.batch)
         await _check_unchanged(version)  # else the proof would be of another content
-        if artifact.identity:
-            self._proofs.remember(order, artifact.identity, batch)
+        if identity:
+            self._proofs.remember(order, identity, batch)
         return batch
 
     async def _trial(self, order: Load, timeout_s: float) -> Loaded:
@@ -211,10 +275,44 @@ def _with(order: Load, batch: BatchAxes) -> Load:
     return Load(**fields)
 
 
-def _origin(artifact: Artifact) -> str:
+def _origin(member: Member, artifact: Artifact) -> str:
     """Say what a converted model is, and whether it had to be converted now."""
     made = artifact.conversion
+    name = "" if member.declared is None else f" {member.file}"
     if made is None:
-        return ""
+        return name
     how = "was converted before" if made.cached else f"converted in {made.took_s:.2f} s"
-    return f" a MindIR by {artifact.producer}, {how} ({artifact.detail})"
+    return f"{name} a MindIR by {artifact.producer}, {how} ({artifact.detail})"
+
+
+def _threads(member: Member) -> int | None:
+    return None if member.declared is None else threads_of(member.declared)
+
+
+def _unproved(member: Member) -> str:
+    """Say why a declared model cannot be run as it is declared, or return ``""``."""
+    assert member.artifact is not None
+    signature = member.artifact.signature
+    if member.declared is None or signature is None:
+        return ""
+    return unproved(member.declared, signature, member.batch)
+
+
+def _has_stages(version: Version) -> bool:
+    return version.definition is not None and bool(version.definition.stages)
+
+
+def _stage_order(version: Version, timeout_s: float) -> StageOrder:
+    assert version.source is not None
+    assert version.source.code is not None
+    assert version.definition is not None
+    return StageOrder(
+        version.generation,
+        version.servable,
+        version.number,
+        version.source.code,
+        version.definition,
+        version.settings,
+        timeout_s,
+        version.source.unchanged,
+    )

@@ -3,7 +3,7 @@
 Level-triggered: whenever an offer changes, a load ends or a version is gone, the servable is
 planned anew from what is offered and what there is, so that no event can be missed and a failure
 is never the last word. The manager decides nothing about requests: it tells its ``Publisher`` when
-a version begins and ceases to serve, and asks the ``Fleet`` to load and unload.
+a version begins and ceases to serve, and asks the ``Loader`` to load and unload.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
-from serving.artifact import Artifact
 from serving.errors import LoadError, ServingError
-from serving.lifecycle.fleet import Fleet
 from serving.lifecycle.loader import Loader
 from serving.lifecycle.plan import Known, plan
 from serving.lifecycle.policy import absent, wanted
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version, who
+from serving.repository.labels import NONE, Labels, problems
 from serving.repository.observation import Offer, Source, refused
 
 _log = logging.getLogger("serving.lifecycle")
@@ -41,6 +40,10 @@ class Publisher(Protocol):
         """The version is READY: route requests to it, and no more to another of its number."""
         ...
 
+    def label(self, servable: str, labels: Labels) -> None:
+        """Let versions be asked for by these names, each as soon as its version is READY."""
+        ...
+
     async def retire(self, version: Version, deadline_s: float) -> None:
         """Route no more requests to it and wait until those it has are answered."""
         ...
@@ -52,11 +55,10 @@ class Manager:
     ``versions`` holds for each number the one that serves, else the last that was tried.
     """
 
-    def __init__(self, loader: Loader, fleet: Fleet, publisher: Publisher) -> None:
+    def __init__(self, loader: Loader, publisher: Publisher) -> None:
         self._loader = loader
-        self._fleet = fleet
         self._publisher = publisher
-        self._models = itertools.count(1)
+        self._serials = itertools.count(1)
         self._offers: dict[str, Offer] = {}
         self._tried: dict[Key, Source] = {}
         self._troubles: dict[Key, str] = {}
@@ -143,13 +145,16 @@ class Manager:
             self._retire(mine[number])
         self._note_refusals(name, offer, sorted(mine))
         if offer is None:
+            self._publisher.label(name, NONE)
             return []
+        if not offer.servable.reason:  # else what was said before still holds
+            self._publisher.label(name, offer.servable.settings.labels)
         self._tell_notes(offer, set(step.wanted))
         return [self._new(name, number, offer) for number in step.load]
 
     def _new(self, name: str, number: int, offer: Offer) -> Version:
         key, source = (name, number), offer.sources[number]
-        version = Version(next(self._models), name, number, source, offer.servable.settings)
+        version = Version(next(self._serials), name, number, source, offer.servable.settings)
         self._tried[key] = source
         self._busy.add(key)
         if not self._serves(key):
@@ -183,7 +188,7 @@ class Manager:
         if self._serves(key) or key in self._busy or (there and there.reason == reason):
             return
         assert offer is not None
-        version = Version(next(self._models), name, number, None, offer.servable.settings)
+        version = Version(next(self._serials), name, number, None, offer.servable.settings)
         self.versions[key] = version
         self._tried.pop(key, None)
         self._fail(version, reason)
@@ -203,6 +208,9 @@ class Manager:
                 servable.name,
                 f"version {number} is asked for by versions = {policy} and not there",
             )
+        labels = {} if servable.reason else servable.settings.labels
+        for problem in problems(labels, chosen, servable.available, policy):
+            self._tell(servable.name, problem)
 
     def _tell(self, name: str, note: str) -> None:
         if (name, note) not in self._told:
@@ -220,11 +228,11 @@ class Manager:
             self._task(self._bring_up(versions))
 
     async def _bring_up(self, versions: Iterable[Version]) -> None:
-        left = {version.model: version for version in versions}
+        left = {version.generation: version for version in versions}
 
-        def found(version: Version, artifact: Artifact) -> None:
-            del left[version.model]
-            self._task(self._load(version, artifact))
+        def found(version: Version) -> None:
+            del left[version.generation]
+            self._task(self._load(version))
 
         try:
             await self._loader.inspect(list(left.values()), found)
@@ -234,22 +242,20 @@ class Manager:
                 self._fail(version, "an unexpected failure while inspecting; the log has more")
                 self._at_rest(_key(version))
 
-    async def _load(self, version: Version, artifact: Artifact) -> None:
+    async def _load(self, version: Version) -> None:
         """Load a version; whatever happens is its own affair."""
         began = time.monotonic()
         try:
-            loaded = await self._loader.load(version, artifact)
+            await self._loader.load(version, self._serials)
             version.load_ms = (time.monotonic() - began) * 1e3
             try:
                 self._publish(version)
             except Exception as error:
-                await self._fleet.unload(version.model)
+                await self._loader.unload(version)
                 raise LoadError("it could not be published; the log has more") from error
-            _log.info(
-                "ready in %.0f ms, %s", version.load_ms, _batching(version), extra=who(version)
-            )
-            if loaded.note:
-                _log.warning("%s", loaded.note, extra=who(version))
+            _log.info("ready in %.0f ms%s", version.load_ms, _batching(version), extra=who(version))
+            if version.note:
+                _log.warning("%s", version.note, extra=who(version))
         except ServingError as error:
             if error.__cause__ is not None:
                 _log.error("publishing broke", exc_info=error.__cause__, extra=who(version))
@@ -293,7 +299,7 @@ class Manager:
         _log.info("draining", extra=who(version))
         try:
             await self._publisher.retire(version, _LONGEST_REQUEST_S)
-            await self._fleet.unload(version.model)
+            await self._loader.unload(version)
         except Exception:
             _log.exception("unloading broke", extra=who(version))
         version.let_go()
@@ -303,6 +309,26 @@ class Manager:
             if key[0] not in self._keeps:
                 self._forget(key)
             self._at_rest(key)
+
+    def condemn(self, model: int, reason: str) -> None:
+        """Take a READY version down as FAILED: one of its models keeps ending its workers."""
+        for version in self.versions.values():
+            if version.state is State.READY and model in [m.model for m in version.members]:
+                version.become(State.FAILED, reason)
+                _log.error("serves no more: %s", reason, extra=who(version))
+                self._busy.add(_key(version))
+                self._task(self._put_away(version))
+                return
+
+    async def _put_away(self, version: Version) -> None:
+        """Let a condemned version's requests fail, and its memory go; it stays listed."""
+        try:
+            await self._publisher.retire(version, 0.0)
+            await self._loader.unload(version)
+        except Exception:
+            _log.exception("unloading broke", extra=who(version))
+        version.let_go()
+        self._at_rest(_key(version))
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -350,6 +376,4 @@ def _goes_on(reason: str) -> str:
 
 
 def _batching(version: Version) -> str:
-    if version.batch.batched:
-        return f"batched up to {version.settings.max_batch_size}"
-    return f"not batched: {version.batch.reason}"
+    return f", {version.batching}" if version.members else ""

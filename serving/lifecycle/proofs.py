@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import serving
 from serving.channel.messages import Load
+from serving.repository.snapshot import stamp_of
 from serving.tensor import BatchAxes
 
 _log = logging.getLogger("serving.lifecycle")
@@ -50,6 +52,8 @@ class Proofs:
             draft.write_text(json.dumps({"name": order.name, "batch": batch.to_json()}))
             draft.replace(file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
             if not self._complained:
                 self._complained = True
                 _log.warning(
@@ -67,9 +71,21 @@ class Proofs:
                 order.batch,
                 order.max_batch_size > 1,
                 order.threads,
+                *_samples(order),
             ]
         )
         return self._folder / (hashlib.sha256(key.encode()).hexdigest() + ".json")
+
+
+def _samples(order: Load) -> list[object]:
+    """Return what tells one set of samples from another; they were run when it was tried out."""
+    inputs = [fill for sample in order.warmup for fill in sample["inputs"].values()]
+    files = [order.sample, *(told["file"] for told in (*order.warmup, *inputs))]
+    seen = []
+    for file in filter(None, files):
+        with contextlib.suppress(OSError):  # one that is gone: loading says so
+            seen.append([file, *stamp_of(os.stat(file))])
+    return [list(order.warmup), seen] if seen or order.warmup else []
 
 
 def _engine_version(backend: str) -> str:

@@ -11,11 +11,12 @@ class State(enum.Enum):
     The legal moves::
 
         NEW ──→ LOADING ──→ WARMING ──→ READY ──→ DRAINING ──→ UNLOADED
-         │         │           │
-         └─────────┴───────────┴──→ FAILED
+         │         │           │          │
+         └─────────┴───────────┴──────────┴──→ FAILED
 
     READY is announced late (after warming) and withdrawn early (before draining). FAILED keeps
-    its reason. What is tried or loaded again is another generation, with a life of its own.
+    its reason; from READY it is reached by ending one worker after the other. What is tried or
+    loaded again is another generation, with a life of its own.
     """
 
     NEW = "NEW"
@@ -31,7 +32,7 @@ _MOVES: dict[State, frozenset[State]] = {
     State.NEW: frozenset({State.LOADING, State.FAILED}),
     State.LOADING: frozenset({State.WARMING, State.FAILED}),
     State.WARMING: frozenset({State.READY, State.FAILED}),
-    State.READY: frozenset({State.DRAINING}),
+    State.READY: frozenset({State.DRAINING, State.FAILED}),
     State.DRAINING: frozenset({State.UNLOADED}),
     State.UNLOADED: frozenset(),
     State.FAILED: frozenset(),

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from serving.artifact import Artifact
+from collections.abc import Iterator
+
+from serving.definition import Definition
+from serving.lifecycle.member import Member
 from serving.lifecycle.state import State, move
-from serving.repository.conversions import Kept
 from serving.repository.example import Example
 from serving.repository.observation import Source
 from serving.repository.settings import ServableSettings
 from serving.repository.triton_folder import TritonFolder
-from serving.tensor import BatchAxes
+from serving.tensor import fixed_batch
 
 
 class Version:
     """What is known of a version. Owned by the manager; read by data plane and pages.
 
-    ``model`` is its number in messages to workers, another one for each time that the version is
-    loaded. ``source`` is what it is made from, None if there is nothing to load. ``reason`` says
-    why it is FAILED; ``note`` what a READY one should tell its operator, and ``trouble`` why what
-    lies in its folder now does not take its place. ``batch`` is what the proof left. ``kept``
-    keeps what its file was converted to where workers find it.
+    ``generation`` tells one loading of its number from another. ``source`` is what it is made
+    from, None if there is nothing to load. ``members`` are its models: the one of a plain
+    servable, or those that its ``definition`` declares once that is known. ``reason`` says why it
+    is FAILED; ``note`` what a READY one should tell its operator, and ``trouble`` why what lies in
+    its folder now does not take its place.
     """
 
     def __init__(
         self,
-        model: int,
+        generation: int,
         servable: str,
         number: int,
         source: Source | None,
         settings: ServableSettings,
     ) -> None:
-        self.model = model
+        self.generation = generation
         self.servable = servable
         self.number = number
         self.source = source
         self.settings = settings
+        self.definition: Definition | None = None
+        self.members: tuple[Member, ...] = ()
+        if source is not None and source.code is None:
+            self.members = (Member(generation, source.path),)
         self.state = State.NEW
         self.reason = ""
         self.note = ""
         self.trouble = ""
-        self.artifact: Artifact | None = None
-        self.kept: Kept | None = None
-        self.batch = BatchAxes.refused("not examined yet")
         self.load_ms = 0.0
 
     @property
@@ -59,6 +62,30 @@ class Version:
         """What an operator should know of it besides its state."""
         return self.reason or self.trouble or self.note
 
+    @property
+    def batching(self) -> str:
+        """How its models batch, in words."""
+        return "; ".join(member.named(self._batched(member)) for member in self.members)
+
+    def _batched(self, member: Member) -> str:
+        if not member.batch.batched:
+            return f"not batched: {member.batch.reason}"
+        assert member.artifact is not None
+        assert member.artifact.signature is not None
+        fixed = fixed_batch(member.artifact.signature, member.batch)
+        return f"batched up to {fixed or self.settings.max_batch_size}"
+
+    def define(self, definition: Definition, numbers: Iterator[int]) -> None:
+        """Take over what its ``servable_config.py`` registers; ``numbers`` are for its models."""
+        assert self.source is not None
+        home = self.source.path
+        self.definition = definition
+        self.members = tuple(
+            Member(next(numbers), home / file, declared, subgraph)
+            for declared in definition.models
+            for subgraph, file in enumerate(declared.files)
+        )
+
     def become(self, target: State, reason: str = "") -> None:
         """Move to another state; FAILED wants its reason."""
         self.state = move(self.state, target)
@@ -66,9 +93,8 @@ class Version:
 
     def let_go(self) -> None:
         """Give back what was kept for loading it: nothing loads it any more."""
-        if self.kept is not None:
-            self.kept.close()
-            self.kept = None
+        for member in self.members:
+            member.let_go()
 
 
 def who(version: Version) -> dict[str, object]:

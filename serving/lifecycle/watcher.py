@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import replace
-from pathlib import Path
 
 from serving.errors import ConfigError, did_you_mean
 from serving.lifecycle.manager import Manager
-from serving.repository.observation import Observation, observe
+from serving.repository.observation import Observation
 
 _log = logging.getLogger("serving.lifecycle")
 
@@ -19,11 +18,18 @@ _SHARE = 0.05
 """Most of the time that is spent looking: a large or slow directory is looked at less often."""
 
 
-class Watcher:
-    """Owns the last look. ``start`` once; ``stop`` ends the polling. Event loop only."""
+Look = Callable[[Observation | None], Observation | None]
+"""Looks at what there is to serve, given the look before; None if nothing is different."""
 
-    def __init__(self, model_dir: Path, manager: Manager) -> None:
-        self._model_dir = model_dir
+
+class Watcher:
+    """Owns the last look. ``first`` once; ``stop`` ends the polling. Event loop only.
+
+    ``look`` is called in a thread.
+    """
+
+    def __init__(self, look: Look, manager: Manager) -> None:
+        self._look = look
         self._manager = manager
         self._seen: Observation | None = None
         self._told: set[str] = set()
@@ -36,7 +42,7 @@ class Watcher:
         ``names`` are the servables to load; None: all. Raises ConfigError when the model
         directory itself cannot be served.
         """
-        seen = await asyncio.to_thread(observe, self._model_dir)
+        seen = await asyncio.to_thread(self._look, None)
         assert seen is not None
         if names is not None:
             self._manager.available = frozenset(seen.offers)
@@ -65,7 +71,7 @@ class Watcher:
             await asyncio.sleep(max(interval_s, took_s / _SHARE))
             began = time.monotonic()
             try:
-                self._take(await asyncio.to_thread(observe, self._model_dir, self._seen))
+                self._take(await asyncio.to_thread(self._look, self._seen))
                 self._trouble = ""
             except ConfigError as error:
                 # Of a folder that cannot be looked at nothing is known: all goes on as it is.

@@ -15,23 +15,41 @@ def banner(
 ) -> Iterator[str]:
     """Yield the lines for people, in order."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    secure = settings.tls_cert is not None
+    rest = f"{'https' if secure else 'http'}://{host}:{rest_port}"
     rows = plane.servables()
     up = [row for row in rows if row["state"] == "READY"]
-    for row in rows:
-        title = row["name"] if row["version"] is None else f"{row['name']} version {row['version']}"
-        if row["state"] == "READY":
-            description = plane.describe(row["name"], row["version"])
-            yield f"serves {title}: {_signature(description)}"
-        else:
-            yield f"does not serve {title}: {row['reason']}"
+    yield from serves(plane)
     if not rows:
         yield "the model directory is empty: put a folder <name>/1/model.onnx into it"
-    yield f"REST http://{host}:{rest_port}  (people: / and /docs)"
-    yield f"gRPC {host}:{grpc_port}"
+    yield f"REST {rest}  (people: / and /docs)"
+    yield f"gRPC {host}:{grpc_port}{' (TLS)' if secure else ''}"
     if up:
-        first = plane.describe(up[0]["name"])
-        yield f"try: {one_line(first, f'http://{host}:{rest_port}', settings.model_dir)}"
+        name, version = up[0]["name"], up[0]["version"]
+        first = plane.describe(name, version, next(iter(plane.methods(name, version)), None))
+        yield f"try: {one_line(first, rest, settings.model_dir)}"
     yield f"ready after {took_s:.1f} s, {len(up)} of {len(rows)} versions serve"
+
+
+def serves(plane: DataPlane) -> Iterator[str]:
+    """Yield a line for each version: what it takes and gives, or why it is not served."""
+    for row in plane.servables():
+        title = row["name"] if row["version"] is None else f"{row['name']} version {row['version']}"
+        if row["state"] == "READY":
+            name, version = row["name"], row["version"]
+            if methods := plane.methods(name, version):
+                told = (_call(plane.describe(name, version, method)) for method in methods)
+                yield f"serves {title}: {', '.join(told)}"
+            else:
+                yield f"serves {title}: {_signature(plane.describe(name, version))}"
+        else:
+            yield f"does not serve {title}: {row['reason']}"
+
+
+def _call(description: Description) -> str:
+    """Return ``method(x, y)``."""
+    inputs = ", ".join(spec.name for spec in description.signature.inputs)
+    return f"{description.method}({inputs})"
 
 
 def _signature(description: Description) -> str:

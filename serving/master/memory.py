@@ -27,6 +27,16 @@ def resident_mb(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
+def own_mb(pid: int) -> int:
+    """Return MiB that a process holds for itself: no files, nothing shared; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    except OSError:
+        return 0
+    _, _, rest = text.partition("RssAnon:")
+    return int(rest.split()[0]) >> 10 if rest else 0
+
+
 def _cgroup(name: str) -> int | None:
     try:
         text = (Path("/sys/fs/cgroup") / name).read_text().strip()

@@ -15,28 +15,18 @@ from pathlib import Path
 import uvloop
 
 from serving import logs
-from serving.channel.arena import Arena
 from serving.config import ServerSettings
-from serving.errors import ServingError, Unavailable
+from serving.errors import ServingError
 from serving.exit_codes import ExitCode, exit_code_for
 from serving.frontends.grpc.server import GrpcFrontEnd
 from serving.frontends.rest.server import RestFrontEnd
-from serving.lifecycle.control import Control
-from serving.lifecycle.loader import Loader, LoadLimits
-from serving.lifecycle.manager import Manager
-from serving.lifecycle.proofs import Proofs, default_cache_dir
-from serving.lifecycle.watcher import Watcher
+from serving.frontends.shared_memory.regions import Regions
 from serving.master.banner import banner
-from serving.master.cores import usable_cores
-from serving.master.gate import EXPLICIT, open_gate
-from serving.master.plane import MasterPlane
-from serving.master.supervisor import Supervisor
-from serving.repository.conversions import Conversions
-from serving.scheduling.scheduler import Scheduler
+from serving.master.core import Core
+from serving.master.gate import EXPLICIT
 
 _log = logging.getLogger("serving.master")
 
-_WORKERS_LEAVE_S = 5.0
 _READY_POLL_S = 0.2
 
 
@@ -56,33 +46,11 @@ class Server:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._arena = Arena(settings.memory_mb << 20, self._segment_closed)
-        self._scheduler = Scheduler(self._arena)
-        self._supervisor = Supervisor(
-            self._scheduler, workers=settings.workers, log_level=settings.log_level
-        )
-        self._plane = MasterPlane(
-            self._scheduler,
-            self._arena,
-            self._supervisor.statistics,
-            open_gate(settings),
-            strict_readiness=settings.strict_readiness,
-        )
-        self._conversions = Conversions(
-            settings.cache_dir or default_cache_dir(), settings.cache_mb
-        )
-        loader = Loader(
-            self._supervisor,
-            Proofs(settings.cache_dir or default_cache_dir()),
-            self._conversions,
-            LoadLimits(max(1, usable_cores() // settings.workers), settings.load_timeout_s),
-        )
-        self._manager = Manager(loader, self._supervisor, self._plane)
-        self._watcher = Watcher(settings.model_dir, self._manager)
-        self._control = Control(settings.model_dir, self._manager)
-        self._plane.attach(self._manager, self._control)
-        self._rest = RestFrontEnd(self._plane, settings)
-        self._grpc = GrpcFrontEnd(self._plane, settings)
+        self._core = Core(settings)
+        self._plane = self._core.plane
+        self._regions = _regions(settings)
+        self._rest = RestFrontEnd(self._plane, settings, regions=self._regions)
+        self._grpc = GrpcFrontEnd(self._plane, settings, regions=self._regions)
         self._stop_asked = asyncio.Event()
         self._announcing: asyncio.Task[None] | None = None
         self._signals = 0
@@ -109,11 +77,8 @@ class Server:
         began = time.monotonic()
         await self._rest.start()
         await self._grpc.start()
-        try:
-            await self._supervisor.start()
-        except Unavailable as error:
-            raise ServingError(str(error), code="start_failed") from error
-        await self._watcher.first(_begin_with(self._settings))
+        await self._core.start()
+        await self._core.watcher.first(_begin_with(self._settings))
         took_s = time.monotonic() - began
         for line in banner(self._settings, self._rest.port, self._grpc.port, self._plane, took_s):
             _log.info("%s", line)
@@ -126,29 +91,18 @@ class Server:
         if self._settings.ready_file is not None:
             self._announcing = asyncio.create_task(self._announce(self._settings.ready_file))
         if self._settings.model_control == "poll":
-            self._watcher.poll(self._settings.poll_interval_s)
+            self._core.watcher.poll(self._settings.poll_interval_s)
 
     async def _stop(self) -> None:
         """Not ready → stop accepting → finish what was accepted → workers → memory."""
         began = time.monotonic()
-        deadline_s = self._settings.drain_timeout_s
         self._plane.draining = True
         if self._announcing is not None:
             self._announcing.cancel()
         self._remove_ready_file()
-        await asyncio.gather(
-            self._rest.drain(deadline_s), self._grpc.drain(deadline_s), return_exceptions=False
-        )
-        await self._watcher.stop()
-        await self._control.stop()
-        await self._manager.stop()
-        await asyncio.gather(self._rest.stop(), self._grpc.stop())
-        for tally in self._plane.tallies():
-            _log.info("%s", tally)
-        await self._supervisor.stop(_WORKERS_LEAVE_S)
-        self._scheduler.close()
-        self._arena.close()
-        self._conversions.close()
+        await self._core.stop((self._rest, self._grpc), self._settings.drain_timeout_s)
+        if self._regions is not None:
+            self._regions.unregister()
         _log.info("stopped in %.1f s", time.monotonic() - began)
 
     # -- signals -------------------------------------------------------------------------------
@@ -168,7 +122,7 @@ class Server:
             )
             self._stop_asked.set()
             return
-        self._supervisor.kill()
+        self._core.kill()
         self._remove_ready_file()
         # 128 + the signal's number, as a shell would report a process that it ended.
         os._exit(128 + number)
@@ -189,6 +143,7 @@ class Server:
                     "host": self._settings.host,
                     "rest_port": self._rest.port,
                     "grpc_port": self._grpc.port,
+                    "tls": self._settings.tls_cert is not None,
                 }
             )
         )
@@ -198,8 +153,12 @@ class Server:
         if self._settings.ready_file is not None:
             Path(self._settings.ready_file).unlink(missing_ok=True)
 
-    def _segment_closed(self, segment_id: int) -> None:
-        self._scheduler.forget_segment(segment_id)
+
+def _regions(settings: ServerSettings) -> Regions | None:
+    """Return where clients' shared memory is registered; None where they may not use any."""
+    if not settings.client_shared_memory:
+        return None
+    return Regions(settings.memory_mb << 20, settings.max_request_mb << 20)
 
 
 def _begin_with(settings: ServerSettings) -> frozenset[str] | None:

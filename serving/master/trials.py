@@ -64,13 +64,7 @@ class Trials:
 
     async def _start(self) -> Worker:
         self._count += 1
-        spec = WorkerSpec(
-            name=f"trial-{self._count}",
-            slots=0,
-            log_level=self._log_level,
-            data_limit_mb=_limit_mb(),
-            expendable=True,
-        )
+        spec = trial_spec(f"trial-{self._count}", self._log_level, slots=0)
         try:
             unready = UnreadyWorker(spec, self._slot_events, self._events)
             worker = await unready.start(_HELLO_TIMEOUT_S)
@@ -103,6 +97,17 @@ class Trials:
         worker.kill()
         await worker.gone.wait()
         self.workers.discard(worker)
+
+
+def trial_spec(name: str, log_level: str, *, slots: int) -> WorkerSpec:
+    """Return how to start a worker that serves nobody and must harm nobody."""
+    return WorkerSpec(
+        name=name,
+        slots=slots,
+        log_level=log_level,
+        data_limit_mb=_limit_mb(),
+        expendable=True,
+    )
 
 
 async def _cleared(worker: Worker, model: int) -> bool:

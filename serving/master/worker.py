@@ -6,6 +6,7 @@ import asyncio
 import collections
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,17 +25,23 @@ from serving.channel.messages import (
     Loaded,
     LoadFailed,
     Message,
+    Ping,
     Progress,
     Stop,
     Unload,
     Unloaded,
 )
 from serving.errors import LoadError, Unavailable
+from serving.master.watchdog import within
 from serving.scheduling.slot import Slot, SlotEvents
+from serving.scheduling.suspicion import Cause, Loss
 
 _log = logging.getLogger("serving.worker")
 
 _STDERR_LINES = 20
+_PATH = re.compile(r"(?:/[\w.+-]+){2,}/?")
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that a process does not send to itself: what it ran is not under suspicion."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,9 @@ class UnreadyWorker:
             worker.kill()
             await worker.gone.wait()
             raise Unavailable(f"a worker said nothing for {timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            worker.kill()
+            raise
         if hello is None or hello.protocol != PROTOCOL:
             worker.kill()
             await worker.gone.wait()
@@ -126,7 +136,11 @@ class UnreadyWorker:
 
 
 class Worker:
-    """A running worker. ``models`` are the ones it has loaded; ``gone`` is set once reaped."""
+    """A running worker. ``models`` are the ones it has loaded; ``gone`` is set once reaped.
+
+    ``loss`` says how it ended, as soon as that is known. ``awaited`` is set between a ping and the
+    next that is heard of it.
+    """
 
     def __init__(
         self,
@@ -143,12 +157,16 @@ class Worker:
         self.gone = asyncio.Event()
         self.returncode = 0
         self.stopping = False
+        self.awaited = False
+        self.loss: Loss | None = None
+        self._pings = 0
         self._process = process
         self._slot_events = slot_events
         self._events = events
         self._loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[Hello | None] = self._loop.create_future()
         self._loads: dict[int, asyncio.Future[Loaded]] = {}
+        self._loaded: dict[int, Loaded] = {}
         self._phases: dict[int, Callable[[str], None]] = {}
         self._unloads: dict[int, asyncio.Future[None]] = {}
         self._stderr: collections.deque[bytes] = collections.deque(maxlen=_STDERR_LINES)
@@ -177,18 +195,21 @@ class Worker:
         self, order: Load, timeout_s: float, on_phase: Callable[[str], None] | None = None
     ) -> Loaded:
         """Load a model. Raises LoadError: refused, crashed, or over its time (then killed)."""
+        known = self._loaded.get(order.model)
+        if known is not None:
+            return known
         if self.lost:
             raise LoadError(self._why_lost("while loading"))
-        answer: asyncio.Future[Loaded] = self._loop.create_future()
-        self._loads[order.model] = answer
+        answer = self._loads.get(order.model)
+        if answer is None:
+            answer = self._loads[order.model] = self._loop.create_future()
+            self._control.send(order)
         if on_phase is not None:
             self._phases[order.model] = on_phase
-        self._control.send(order)
         try:
-            async with asyncio.timeout(timeout_s):
-                loaded = await answer
+            loaded = await within(answer, timeout_s)
         except TimeoutError:
-            self.kill()
+            self.kill(Loss(Cause.HUNG, f"loading took longer than {timeout_s:g} s"))
             raise LoadError(
                 f"loading took longer than {timeout_s:g} s and was ended",
                 fix="raise load_timeout_s in servable.toml or --load-timeout-s",
@@ -197,41 +218,69 @@ class Worker:
             self._loads.pop(order.model, None)
             self._phases.pop(order.model, None)
         self.models.add(order.model)
+        self._loaded[order.model] = loaded
         return loaded
 
     async def unload(self, model: int) -> None:
         """Unload a model and wait until the worker has forgotten it."""
-        self.models.discard(model)
+        self._forget(model)
         if self.lost:
             return
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._unloads[model] = done
-        self._control.send(Unload(model))
-        await done
-        self.models.discard(model)  # a load that was under way may have ended in between
+        done = self._unloads.get(model)
+        if done is None:
+            done = self._unloads[model] = self._loop.create_future()
+            self._control.send(Unload(model))
+        await asyncio.shield(done)
+        self._forget(model)  # a load that was under way may have ended in between
+
+    def _forget(self, model: int) -> None:
+        self.models.discard(model)
+        self._loaded.pop(model, None)
 
     def stop(self) -> None:
         """Ask it to leave; nothing is in flight."""
         self.stopping = True
         self._control.send(Stop())
 
-    def kill(self) -> None:
-        """End it now, whatever it does."""
-        if not self.gone.is_set():
-            self._process.send_signal(signal.SIGKILL)
-        self._lose()
+    def kill(self, loss: Loss | None = None) -> None:
+        """End it now, whatever it does; ``loss`` says why, by default for no fault of a run."""
+        if self.loss is None and not self.lost:
+            self.loss = loss or Loss(Cause.ENDED, "it was ended by the server")
+        self._end()
+
+    @property
+    def loading(self) -> bool:
+        """Whether it is at loading or unloading something, as far as it was asked to."""
+        return bool(self._loads or self._unloads)
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self._pings += 1
+        self.awaited = True
+        self._control.send(Ping(self._pings))
 
     def last_words(self) -> str:
         """Return the last line that it wrote to its standard error, for a reason."""
-        for line in reversed(self._stderr):
-            text = line.decode("utf-8", "replace").strip()
-            if text and not text.startswith("{"):
-                return text[:300]
-        return self._exit_text()
+        return next(iter(self.last_lines(1)), self._exit_text())
+
+    def ending(self) -> str:
+        """Return how it ended, and the last line that it wrote outside of the log; once reaped."""
+        assert self.loss is not None
+        return "; it wrote last: ".join([self.loss.how, *self.last_lines(1)])
+
+    def last_lines(self, most: int) -> list[str]:
+        """Return the last lines that it wrote to its standard error outside of the log.
+
+        Reasons are shown to clients, so the paths of this machine are left out.
+        """
+        lines = [line.decode("utf-8", "replace").strip()[:300] for line in self._stderr]
+        said = [line for line in lines if line and not line.startswith("{")]
+        return [_PATH.sub("…", line) for line in said[-most:]]
 
     # -- what it says ---------------------------------------------------------------------------
 
     def _heard(self, message: Message) -> None:
+        self.awaited = False
         if isinstance(message, Hello):
             if not self.hello.done():
                 self.hello.set_result(message)
@@ -274,13 +323,20 @@ class Worker:
     def _closed(self) -> None:
         """A link ended before the process did: it is dying, or must."""
         if not self.stopping:
-            self.kill()
+            self._end()
+
+    def _end(self) -> None:
+        if not self.gone.is_set():
+            self._process.send_signal(signal.SIGKILL)
+        self._lose()
 
     def _exited(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self.returncode = self._process.wait()
         self._drain_stderr()
+        if self.loss is None:
+            self.loss = Loss(_cause(self.returncode, self.stopping), self._exit_text())
         self.gone.set()
         self._lose()
         self._events.worker_reaped(self)
@@ -331,3 +387,7 @@ class Worker:
             logs.relay(line, self.name)
         self._partial = b""
         self._process.stderr.close()
+
+
+def _cause(returncode: int, stopping: bool) -> Cause:
+    return Cause.ENDED if stopping or -returncode in _FROM_OUTSIDE else Cause.CRASHED

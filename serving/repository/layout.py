@@ -49,13 +49,18 @@ class RootLayout:
 
 @dataclass(frozen=True)
 class ServableLayout:
-    """A servable's folder: its version folders, or (``bare``) a model without one."""
+    """A servable's folder: its version folders, or (``bare``) a model without one.
+
+    With ``stages`` a ``servable_config.py`` says what is served: it names the model files, and
+    may do without any.
+    """
 
     versions: tuple[tuple[int, str], ...]
     bare: bool
     refused: tuple[tuple[int, str], ...]
     notes: tuple[str, ...]
     reason: str = ""
+    stages: bool = False
 
 
 OUTSIDE = "is a link that leaves the model directory: copy it in, or point --model-dir at its home"
@@ -140,14 +145,17 @@ def read_servable(entries: Sequence[Entry]) -> ServableLayout:
         elif entry.name not in split.values() and not entry.name.endswith("_variables"):
             shown = names.printable(entry.name)
             strays.append(f"folder {shown!r} is not a version: version names are digits only")
-    notes += strays
+    stages = any(e.name == names.STAGES_FILE for e in entries)
+    if not stages:  # else they may well be packages that it imports
+        notes += strays
     models = [e.name for e in entries if e.kind is Kind.FILE and names.is_model_name(e.name)]
     if versions or refused:
         if models:
             notes.append(f"{listing(models)} beside the version folders is not served")
-        return ServableLayout(tuple(sorted(versions)), False, tuple(sorted(refused)), tuple(notes))
+        found = tuple(sorted(versions)), False, tuple(sorted(refused)), tuple(notes)
+        return ServableLayout(*found, stages=stages)
     reason = "" if models or not strays else "holds no version folder: " + "; ".join(strays)
-    return ServableLayout((), True, (), tuple(notes), reason)
+    return ServableLayout((), True, (), tuple(notes), "" if stages else reason, stages)
 
 
 def _split_models(entries: Sequence[Entry]) -> dict[str, str]:
@@ -176,11 +184,6 @@ def _unread(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if entry.name == names.TRITON_FILE and settled:
             notes.append(f"{names.TRITON_FILE} is not read: {names.SETTINGS_FILE} beside it wins")
-        elif entry.name == names.STAGES_FILE:
-            notes.append(
-                f"{names.STAGES_FILE} is not run by this build: its methods and stages are not "
-                "offered, the model is served as it is"
-            )
         elif entry.name.lower().endswith(".toml") and entry.name != names.SETTINGS_FILE:
             shown = names.printable(entry.name)
             notes.append(f"{shown} is not read: settings belong in {names.SETTINGS_FILE}")

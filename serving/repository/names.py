@@ -17,6 +17,12 @@ MODEL_EXTENSIONS = (
 )  # fmt: skip
 """Endings that make a file a candidate; what it really is, its content decides later."""
 
+CODE_EXTENSIONS = (
+    ".py", ".so", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".txt", ".csv",
+    ".tsv", ".vocab", ".npy", ".npz",
+)  # fmt: skip
+"""Endings of the files beside a ``servable_config.py`` that count as part of it."""
+
 _MAX_NAME = 128
 _NAME_MARKS = frozenset("_-. ")
 _MAX_VERSION = 2**63 - 1  # versions are int64 on the wires of TensorFlow and MindSpore Serving
@@ -43,6 +49,11 @@ def stem(name: str) -> str:
 def is_model_name(name: str) -> bool:
     """Return whether a file of this name may be a model: known ending, not hidden."""
     return not name.startswith(".") and extension(name) != ""
+
+
+def is_code_name(name: str) -> bool:
+    """Return whether a file of this name is part of the servable_config.py beside it."""
+    return not name.startswith(".") and name.lower().endswith(CODE_EXTENSIONS)
 
 
 def unfinished(name: str) -> str:

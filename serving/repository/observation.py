@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.errors import ConfigError
+from serving.repository import labels
 from serving.repository.example import Example
 from serving.repository.scanner import RepositoryScan, ServableScan, VersionScan, scan
 from serving.repository.settings import DEFAULT_SETTINGS, ServableSettings
-from serving.repository.snapshot import Folder, Print, home_of, look, print_of, stamp_of
+from serving.repository.snapshot import (
+    Folder,
+    Print,
+    home_of,
+    look,
+    print_of,
+    print_with_code,
+    stamp_of,
+)
 from serving.repository.triton_folder import TritonFolder
 
 DEFAULT_POLICY = DEFAULT_SETTINGS.versions
+
+
+def of_one_version(settings: ServableSettings) -> ServableSettings:
+    """Return settings without what they say about which versions are served, and as what."""
+    return settings.model_copy(update={"versions": DEFAULT_POLICY, "labels": labels.NONE})
 
 
 @dataclass(frozen=True)
@@ -22,8 +36,10 @@ class Source:
     """All that a version is made from; one that is made from the same need not be loaded again.
 
     ``path`` is the model file, links followed; ``home`` the folder that the names in ``files`` are
-    relative to, by its name in the repository. ``settings`` are without the version policy, which
-    chooses versions and changes none.
+    relative to, by its name in the repository; ``folder`` is the servable's. ``settings`` are
+    without version policy and labels, which choose and name versions and change none. With
+    ``code``, the folder of a ``servable_config.py``, ``path`` is the folder with the models that
+    it declares.
     """
 
     path: Path
@@ -32,6 +48,8 @@ class Source:
     settings: ServableSettings
     triton: TritonFolder | None = None
     example: Example | None = None
+    code: Path | None = None
+    folder: Path = Path()
 
     def unchanged(self) -> bool:
         """Return whether the files still are what they were when they were looked at."""
@@ -71,15 +89,18 @@ class Observation:
     device: int
 
 
-def observe(model_dir: Path, before: Observation | None = None) -> Observation | None:
+def observe(
+    model_dir: Path, before: Observation | None = None, only: Set[str] | None = None
+) -> Observation | None:
     """Look at a repository; None when nothing is different from a look before.
 
-    Without one, all files count as at rest. Raises ConfigError when it cannot be looked at.
+    Without one, all files count as at rest. ``only`` names the servables to look at; None: all.
+    Raises ConfigError when it cannot be looked at.
     """
-    tree = look(model_dir)
+    tree = look(model_dir, only)
     if before is not None and tree == before.tree and _quiet(before):
         return None
-    found = scan(model_dir)
+    found = scan(model_dir, only)
     device = os.stat(model_dir).st_dev
     if before is not None and before.offers and not found.servables and device != before.device:
         raise ConfigError(
@@ -123,19 +144,22 @@ def _quiet(seen: Observation) -> bool:
 def _offer(
     root: Path, servable: ServableScan, tree: Folder, before: Offer | None, settled: bool
 ) -> Offer:
-    settings = servable.settings.model_copy(update={"versions": DEFAULT_POLICY})
+    settings = of_one_version(servable.settings)
     sources: dict[int, Source] = {}
     at_rest: set[int] = set()
     for version in servable.versions:
         if version.path is None:
             continue
+        staged = servable.code is not None
         source = Source(
             version.path,
-            root.joinpath(*home_of(version.name)),
-            print_of(tree, version.name),
+            root.joinpath(*([servable.name] if staged else home_of(version.name))),
+            print_with_code(tree, version.name) if staged else print_of(tree, version.name),
             settings,
             servable.triton,
             servable.example,
+            servable.code,
+            root / servable.name,
         )
         sources[version.version] = source
         earlier = before.sources.get(version.version) if before else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,7 +45,9 @@ class ServableScan:
     """One servable: its settings and versions (ascending), or the reason why it has none.
 
     ``triton`` is what its ``config.pbtxt`` says, where that is what it is set up by;
-    ``example`` the request that lies beside it, if one does.
+    ``example`` the request that lies beside it, if one does. ``code`` is the folder of its
+    ``servable_config.py``, links followed, where it has one: its versions are folders then, for
+    that file says which models they hold.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ServableScan:
     notes: tuple[str, ...] = ()
     triton: TritonFolder | None = None
     example: Example | None = None
+    code: Path | None = None
 
     @property
     def available(self) -> frozenset[int]:
@@ -99,13 +103,13 @@ def check_model_dir(model_dir: Path) -> Path:
     raise ConfigError(message, code="no_model_dir", where="--model-dir", fix=fix)
 
 
-def scan(model_dir: Path) -> RepositoryScan:
-    """Look at the whole repository once.
+def scan(model_dir: Path, only: Set[str] | None = None) -> RepositoryScan:
+    """Look at the whole repository once; at what ``only`` names, where it is given.
 
     Raises ConfigError when the model directory cannot be listed (code ``no_model_dir``) or is
     itself the folder of a single servable (its fix: pass the parent).
     """
-    return _Scanner(check_model_dir(model_dir)).run(model_dir)
+    return _Scanner(check_model_dir(model_dir)).run(model_dir, only)
 
 
 class _Scanner:
@@ -114,13 +118,15 @@ class _Scanner:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def run(self, given: Path) -> RepositoryScan:
+    def run(self, given: Path, only: Set[str] | None) -> RepositoryScan:
         try:
             entries = self._list(self._root)
         except OSError as error:
             message = f"--model-dir {given} cannot be read: {_problem(error)}"
             raise ConfigError(message, code="no_model_dir", where="--model-dir") from None
-        if why := layout.single_servable(entries, self._look):
+        if only is not None:
+            entries = tuple(entry for entry in entries if entry.name in only)
+        elif why := layout.single_servable(entries, self._look):
             raise ConfigError(
                 f"--model-dir {given} looks like the folder of a single servable: {why}",
                 where="--model-dir",
@@ -144,6 +150,8 @@ class _Scanner:
         except ConfigError as error:
             return ServableScan(name, reason=str(error))
         found = layout.read_servable(entries)
+        if found.stages:
+            return self._staged(name, folder, entries, found, settings)
         notes = found.notes + (triton.notes if triton else ())
         if found.bare and found.reason:
             return ServableScan(name, settings, (), found.reason, notes, triton)
@@ -153,6 +161,45 @@ class _Scanner:
         if found.bare and versions[0].path is None:
             reason, versions = versions[0].reason, ()
         return ServableScan(name, settings, versions, reason, notes, triton)
+
+    def _staged(
+        self,
+        name: str,
+        folder: Path,
+        entries: Listing,
+        found: ServableLayout,
+        settings: ServableSettings,
+    ) -> ServableScan:
+        """Look at a servable that its ``servable_config.py`` makes."""
+        code = next(e for e in entries if e.name == names.STAGES_FILE)
+        if code.outside or code.kind is not Kind.FILE:
+            problem = layout.OUTSIDE if code.outside else f"is a {code.kind.value}, not a file"
+            return ServableScan(name, settings, reason=f"{name}/{code.name} {problem}")
+        notes = found.notes
+        if any(e.name == names.TRITON_FILE for e in entries):
+            notes += (
+                f"{names.TRITON_FILE} beside {names.STAGES_FILE}: what it says of inputs and "
+                "outputs is not looked at",
+            )
+        if settings.model_file is not None:
+            notes += (f"model_file is not looked at: {names.STAGES_FILE} names the model files",)
+        versions = [VersionScan(n, f"{name}/{n}", None, reason) for n, reason in found.refused]
+        places = found.versions or (() if found.refused else ((1, ""),))
+        versions += [self._home(n, name, folder, child) for n, child in places]
+        versions.sort(key=lambda v: v.version)
+        return ServableScan(name, settings, tuple(versions), notes=notes, code=folder)
+
+    def _home(self, number: int, name: str, folder: Path, child: str) -> VersionScan:
+        """Look at the folder with the models of one version; without any it is the servable's."""
+        place, home = f"{name}/{child}".rstrip("/"), (folder / child).resolve()
+        try:
+            outside = [e.name for e in self._list(home) if e.outside]
+        except OSError as error:
+            return VersionScan(number, place, None, f"cannot be read: {_problem(error)}")
+        if outside:
+            reason = f"{names.printable(outside[0])} {layout.OUTSIDE}"
+            return VersionScan(number, place, None, reason)
+        return VersionScan(number, place, home)
 
     def _with_example(self, found: ServableScan) -> ServableScan:
         folder = (self._root / found.name).resolve()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -22,17 +22,20 @@ from pydantic.fields import FieldInfo
 from serving.errors import ConfigError, did_you_mean
 from serving.inspection import KeySource
 from serving.repository import batch_axes as axes
+from serving.repository import labels as version_labels
 from serving.repository import names, version_policy
+from serving.repository import warmup as warmups
 from serving.repository.batch_axes import AssertedAxes
+from serving.repository.labels import Labels
+from serving.repository.setting_key import STRICT, absolute, each, expected
+from serving.repository.setting_key import key as _key
+from serving.repository.stage_settings import MethodSettings, StageSettings
 from serving.repository.version_policy import LatestVersions, VersionPolicy
+from serving.warmup import WarmUp
 
 _POSITIVE = "a whole number, 1 or more"
 _GIVEN_LIMIT = 60
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def _key(default: Any, expected: str, text: str, **bounds: Any) -> Any:
-    return Field(default, description=text, json_schema_extra={"expected": expected}, **bounds)
 
 
 def _variable(value: object) -> object:
@@ -41,18 +44,10 @@ def _variable(value: object) -> object:
     return value
 
 
-def _absolute(value: object) -> object:
-    if isinstance(value, str) and (not value.startswith("/") or "\0" in value):
-        raise ValueError("not an absolute path")
-    return value
-
-
 class ServableSettings(BaseModel):
     """What ``servable.toml`` can say. Every key is optional; an unknown key is an error."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False
-    )
+    model_config = STRICT
 
     model_file: str | None = _key(
         None, "the name of a file, without a folder",
@@ -78,6 +73,10 @@ class ServableSettings(BaseModel):
         512, _POSITIVE,
         "Most MiB of tensors that waiting requests may hold; more are refused as overloaded.", ge=1,
     )  # fmt: skip
+    warmup: Annotated[tuple[WarmUp, ...], BeforeValidator(warmups.parse_warmup)] = _key(
+        (), warmups.EXPECTED,
+        "Samples that a version runs before it is ready. Without any, one made-up row is run.",
+    )  # fmt: skip
     threads: int | None = _key(
         None, _POSITIVE,
         "Engine threads in each worker; by default the cores are shared out between workers.", ge=1,
@@ -87,9 +86,24 @@ class ServableSettings(BaseModel):
         "How long loading and warming one version may take, in seconds; by default the server's "
         "--load-timeout-s.", gt=0,
     )  # fmt: skip
+    run_timeout_s: float | None = _key(
+        None, "a number of seconds, 0 for no limit",
+        "How long one run may take, in seconds; a longer one is ended, and its request answered "
+        "with run_timeout. By default the server's --run-timeout-s.", ge=0,
+    )  # fmt: skip
+    idempotent: bool = _key(
+        True, "true or false",
+        "Whether a request may be run again when the process that ran it is lost. false: it is "
+        "answered with worker_lost (503) at once.",
+    )  # fmt: skip
     versions: Annotated[VersionPolicy, BeforeValidator(version_policy.parse_policy)] = _key(
         LatestVersions(1), version_policy.EXPECTED,
         "Which versions are served: all, the n highest, or those listed.",
+    )  # fmt: skip
+    labels: Annotated[Labels, BeforeValidator(version_labels.parse_labels)] = _key(
+        version_labels.NONE, version_labels.EXPECTED,
+        "Names for versions, such as stable and canary, that requests may ask for in place of "
+        "numbers.",
     )  # fmt: skip
     batch_axes: Annotated[AssertedAxes | None, BeforeValidator(axes.parse_axes)] = _key(
         None, axes.EXPECTED,
@@ -103,7 +117,7 @@ class ServableSettings(BaseModel):
         "Where the key of an encrypted MindIR is: a variable of the server's environment that "
         "holds it, as it is or written hex:... or base64:...",
     )  # fmt: skip
-    key_file: Annotated[str | None, BeforeValidator(_absolute)] = _key(
+    key_file: Annotated[str | None, BeforeValidator(absolute)] = _key(
         None, "an absolute path",
         "In place of key_env: a file that holds the key, in the same forms. Keep it out of the "
         "model directory.",
@@ -117,6 +131,9 @@ class ServableSettings(BaseModel):
         "Whether the converted form of an encrypted MindIR, which is not encrypted, may be kept "
         "in --cache-dir. By default it stays in memory, and every start converts anew.",
     )  # fmt: skip
+
+    stages: StageSettings = Field(default_factory=StageSettings)
+    methods: MethodSettings = Field(default_factory=MethodSettings)
 
     @field_validator("model_file")
     @classmethod
@@ -186,8 +203,8 @@ def read_toml(data: bytes, file: str) -> dict[str, Any]:
 def setting_reference() -> tuple[SettingDoc, ...]:
     """Return every key of ``servable.toml`` in order, taken from the typed settings."""
     return tuple(
-        SettingDoc(name, _expected(field), _default(field), field.description or "")
-        for name, field in ServableSettings.model_fields.items()
+        SettingDoc(name, expected(field), _default(field), field.description or "")
+        for name, field in each(ServableSettings)
     )
 
 
@@ -200,24 +217,20 @@ def reference_markdown() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _expected(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    assert isinstance(extra, dict)
-    return str(extra["expected"])
-
-
 def _default(field: FieldInfo) -> str:
     if field.default is None:
         return "automatic"
     if isinstance(field.default, VersionPolicy):
         return f"`{field.default}`"
+    if isinstance(field.default, (Mapping, tuple)):
+        return "none"
     return f"`{json.dumps(field.default)}`"
 
 
 def _wrong_keys(error: ValidationError, file: str) -> ConfigError:
     problems: dict[str, ConfigError] = {}
     for item in error.errors():
-        key = str(item["loc"][0]) if item["loc"] else ""
+        key = ".".join(map(str, item["loc"]))
         if key not in problems:
             problems[key] = _wrong_key(key, item["type"], item["input"], file)
     first, *others = problems.values()
@@ -227,7 +240,9 @@ def _wrong_keys(error: ValidationError, file: str) -> ConfigError:
 
 
 def _wrong_key(key: str, kind: str, given: object, file: str) -> ConfigError:
-    known = ServableSettings.model_fields
+    known = dict(each(ServableSettings))
+    if kind == "model_type":
+        return ConfigError(f"{file}: {key!r} is a table: write [{key}]", where=key)
     if kind == "extra_forbidden" or key not in known:
         hint = did_you_mean(key, known)
         return ConfigError(
@@ -238,7 +253,7 @@ def _wrong_key(key: str, kind: str, given: object, file: str) -> ConfigError:
     return ConfigError(
         f"{file}: key {key!r} has a wrong value",
         where=key,
-        expected=_expected(known[key]),
+        expected=expected(known[key]),
         # Who takes key_env for the key itself must not find it in a log.
         given="" if key in ("key_env", "key_file") else _shown(given),
     )

@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 import time
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from serving.repository import names
 _DEEPEST = 5
 """Levels below the model directory: servable, version, and folders of external data."""
 
-_SETTINGS = frozenset({names.SETTINGS_FILE, names.TRITON_FILE, names.STAGES_FILE})
+_SET_UP = frozenset({names.SETTINGS_FILE, names.TRITON_FILE})
+_SETTINGS = _SET_UP | {names.STAGES_FILE}
 
 Stamp = tuple[int, int, int]
 """Modification time in ns, size in bytes, inode number."""
@@ -55,13 +57,16 @@ class Print:
         return (self.files, self.passing) == (before.files, before.passing)
 
 
-def look(root: Path) -> Folder:
-    """Look at all files below a model directory; what cannot be read is left out."""
+def look(root: Path, only: Set[str] | None = None) -> Folder:
+    """Look at all files below a model directory; what cannot be read is left out.
+
+    ``only`` names the folders in it to look into; None: all.
+    """
     try:
         changed_ns = os.stat(root).st_ctime_ns
     except OSError:
         return Folder()
-    return _folder(os.fspath(root), changed_ns, os.path.realpath(root), 0)
+    return _folder(os.fspath(root), changed_ns, os.path.realpath(root), 0, only)
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -98,6 +103,36 @@ def print_of(tree: Folder, name: str) -> Print:
     return _print(home)
 
 
+def print_with_code(tree: Folder, name: str) -> Print:
+    """Return the print of a version that a ``servable_config.py`` serves.
+
+    ``name`` is its model folder relative to the root: ``m/1``, or ``m`` without version folders.
+    The names in it are relative to the servable's folder: what lies in the version's folder, and
+    the code outside of all.
+    """
+    servable, _, version = name.partition("/")
+    home = tree.folders.get(servable, Folder())
+    folders = {
+        f: _code_of(inner) for f, inner in home.folders.items() if names.version_of(f) is None
+    }
+    if version:
+        folders[version] = home.folders.get(version, Folder())
+    code = _code_of(home, bare=not version)
+    return _print(Folder(code.files, folders, home.changed_ns, home.files_changed_ns))
+
+
+def _code_of(home: Folder, *, bare: bool = False) -> Folder:
+    """Return what of a folder is code; ``bare`` takes in the models that lie beside it."""
+    files = {
+        f: stamp
+        for f, stamp in home.files.items()
+        if f not in _SET_UP
+        and (names.is_code_name(f) or names.unfinished(f) or (bare and names.is_model_name(f)))
+    }
+    folders = {f: _code_of(inner) for f, inner in home.folders.items()}
+    return Folder(files, folders, home.changed_ns, home.files_changed_ns)
+
+
 def _print(home: Folder) -> Print:
     files: list[tuple[str, Stamp]] = []
     passing: list[tuple[str, Stamp]] = []
@@ -123,13 +158,15 @@ def _collect(
     return latest
 
 
-def _folder(path: str, own_ns: int, root: str, depth: int) -> Folder:
+def _folder(path: str, own_ns: int, root: str, depth: int, only: Set[str] | None = None) -> Folder:
     files: dict[str, Stamp] = {}
     folders: dict[str, Folder] = {}
     changed = 0
     try:
         with os.scandir(path) as entries:
             for entry in entries:
+                if only is not None and entry.name not in only:
+                    continue
                 with contextlib.suppress(OSError):
                     found = entry.stat()
                     if not stat.S_ISDIR(found.st_mode):

@@ -16,7 +16,7 @@ from serving.repository.settings import ServableSettings
 from serving.repository.stubs import triton_model_config_pb2 as pb
 from serving.repository.triton_folder import THREADS_KEY, TritonFolder
 from serving.repository.version_policy import AllVersions, LatestVersions
-from serving.tensor import BatchAxes, Signature, TensorSpec
+from serving.tensor import ANY, BatchAxes, Signature, TensorSpec
 
 
 def effective_config(
@@ -51,6 +51,7 @@ def effective_config(
         queue.priority_levels = written.dynamic_batching.priority_levels
         queue.default_queue_policy.max_queue_size = settings.max_queue_size
         queue.default_queue_policy.allow_timeout_override = True
+    config.model_warmup.extend(written.model_warmup)
     if settings.threads:
         config.parameters[THREADS_KEY].string_value = str(settings.threads)
     return config
@@ -102,6 +103,8 @@ def _rows(settings: ServableSettings, batch: BatchAxes, triton: TritonFolder | N
 def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
     sizes = [d if isinstance(d, int) and d >= 0 else -1 for d in spec.shape or ("",)]
     name = "STRING" if spec.dtype.is_bytes else spec.dtype.name
+    if spec.dtype is ANY:
+        name = "INVALID"  # Triton's word for no type in particular
     return {
         "name": spec.name,
         "data_type": pb.DataType.Value(f"TYPE_{name}"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.errors import ConfigError
-from serving.repository import names, triton_limits
+from serving.repository import names, triton_limits, triton_warmup
 from serving.repository.declaration import Declaration, DeclaredTensor
 from serving.repository.settings import DEFAULT_SETTINGS, ServableSettings
 from serving.repository.stubs import triton_model_config_pb2 as pb
@@ -85,6 +85,7 @@ def _settings(config: Any, file: str) -> ServableSettings:
         max_queue_delay_ms=_delay_ms(batching),
         max_queue_size=queued or DEFAULT_SETTINGS.max_queue_size,
         threads=_threads(config, file),
+        warmup=tuple(triton_warmup.samples(config, file)),
         versions=_versions(config.version_policy, file),
     )
 

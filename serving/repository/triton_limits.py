@@ -214,10 +214,6 @@ _REMARKS: tuple[Rule, ...] = (
         "output label_filename: values are answered, classification with labels is not offered",
     ),
     (
-        _has("model_warmup"),
-        "model_warmup: every version is warmed before it is ready, with made-up inputs",
-    ),
-    (
         _has("optimization"),
         "optimization: ONNX Runtime's own defaults are used",
     ),

@@ -47,9 +47,9 @@ def look(request: InferRequest) -> Look:
 
 def admit(request: InferRequest, description: Description) -> Admission:
     """Check a request against the signature; raises InvalidRequest naming the first fault."""
-    order = _order(request, description)
+    order = order_of(request, description)
     tensors = [request.inputs[i] for i in order]
-    outputs = _outputs(request, description)
+    outputs = outputs_of(request, description)
     specs = description.signature.inputs
     sizes: dict[str, tuple[int, str]] = {}
     axes = description.batch.inputs if description.batch.batched else (None,) * len(specs)
@@ -73,7 +73,8 @@ def admit(request: InferRequest, description: Description) -> Admission:
     )
 
 
-def _order(request: InferRequest, description: Description) -> tuple[int, ...]:
+def order_of(request: InferRequest, description: Description) -> tuple[int, ...]:
+    """Return where each input of the signature stands in a request; raises InvalidRequest."""
     names = [spec.name for spec in description.signature.inputs]
     places: dict[str, int] = {}
     for index, tensor in enumerate(request.inputs):
@@ -104,7 +105,8 @@ def _order(request: InferRequest, description: Description) -> tuple[int, ...]:
     return tuple(places[name] for name in names)
 
 
-def _outputs(request: InferRequest, description: Description) -> tuple[int, ...]:
+def outputs_of(request: InferRequest, description: Description) -> tuple[int, ...]:
+    """Return the places of the wanted outputs in the signature; raises InvalidRequest."""
     names = [spec.name for spec in description.signature.outputs]
     if request.outputs is None:
         return tuple(range(len(names)))

@@ -11,16 +11,30 @@ from serving.errors import InternalError, ServingError, from_wire
 from serving.scheduling.flight import Flight
 from serving.scheduling.piece import Piece
 from serving.scheduling.results import Part, Results, let_go, respond
+from serving.scheduling.suspicion import (
+    Apart,
+    Cause,
+    Loss,
+    Step,
+    blame,
+    lost,
+    next_step,
+    run_timeout,
+)
 from serving.scheduling.ticket import Ticket
 
 _log = logging.getLogger("serving.scheduler")
 
 
 class Endings:
-    """Settles what a worker answered. Called by the scheduler, on the event loop."""
+    """Settles what a worker answered. Called by the scheduler, on the event loop.
+
+    ``apart`` tries suspects in workers that serve nobody; without one they run on serving workers.
+    """
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
+        self.apart: Apart | None = None
 
     def finished(self, flight: Flight, done: Done) -> None:
         """A run went well: its requests are answered, or go on with their next rows."""
@@ -46,6 +60,8 @@ class Endings:
             self._arena.give(flight.scratch)
         flight.line.statistics.failed_runs += 1
         error = from_wire(failed.code, failed.message)
+        if flight.overdue:
+            error = run_timeout(flight.terms.timeout_s)
         alone = len(flight.pieces) == 1
         for ticket in flight.wanted:
             if alone:
@@ -53,14 +69,44 @@ class Endings:
             else:
                 self.again(ticket, error)
 
+    def lost(self, flight: Flight, loss: Loss) -> None:
+        """A run's worker is lost: each request is run again as suspicion says, or has its error."""
+        if loss.cause is Cause.HUNG and not flight.overdue:
+            loss = Loss(Cause.ENDED, loss.how)  # another slot of that worker held it up
+        terms, alone = flight.terms, len(flight.pieces) == 1
+        suspects: list[Ticket] = []
+        for ticket in flight.wanted:
+            step = next_step(
+                loss.cause,
+                attempts=ticket.attempts,
+                alone=alone,
+                apart=flight.slot.apart,
+                idempotent=terms.idempotent,
+            )
+            if step is Step.BLAME:
+                error = blame(loss, terms)
+                _log.error("%s", error, extra=who(ticket))
+                self._abort(ticket, error)
+            elif step is Step.GIVE_UP:
+                self._abort(ticket, lost(idempotent=terms.idempotent))
+            elif step is Step.TRY_APART and self.apart is not None:
+                self._detach(ticket)
+                suspects.append(ticket)
+            else:
+                self.again(ticket, lost())
+        if suspects and self.apart is not None:
+            self.apart.try_apart(flight.line, suspects)
+
     def again(self, ticket: Ticket, error: ServingError) -> None:
         """Run a request once more, alone; the second time its error stands."""
         if ticket.attempts:
             self._abort(ticket, error)
             return
-        ticket.line.withdraw(ticket)
-        let_go(ticket)
-        ticket.attempts += 1
+        self._detach(ticket)
+        self.retake(ticket)
+
+    def retake(self, ticket: Ticket) -> None:
+        """Put a request whose last run is forgotten into its line once more."""
         try:
             ticket.line.retake(ticket)
         except ServingError as refused:
@@ -75,6 +121,12 @@ class Endings:
         ticket.line.statistics.fail(error, time.monotonic() - ticket.born)
         _log.debug("failed: %s", error, extra=who(ticket))
         ticket.fail(error)
+
+    def _detach(self, ticket: Ticket) -> None:
+        """Forget a request's last run; from here on its pieces are stale."""
+        ticket.line.withdraw(ticket)
+        let_go(ticket)
+        ticket.attempts += 1
 
     def _abort(self, ticket: Ticket, error: ServingError) -> None:
         ticket.line.withdraw(ticket)  # of a large request: what has not been sent need not be

@@ -1,4 +1,4 @@
-"""A run that a worker is at."""
+"""The runs that workers are at."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from serving.scheduling.batch import ShapeClass
 from serving.scheduling.line import Line
 from serving.scheduling.piece import Piece
 from serving.scheduling.slot import Slot
+from serving.scheduling.suspicion import RunTerms
 from serving.scheduling.ticket import Ticket
 
 
@@ -17,7 +18,8 @@ from serving.scheduling.ticket import Ticket
 class Flight:
     """It holds its buffer and its scratch segment.
 
-    ``rows`` were sent, ``asked`` of them for requests: the others fill up a fixed batch.
+    ``rows`` were sent, ``asked`` of them for requests: the others fill up a fixed batch. It is
+    ``overdue`` once it has taken longer than its terms allow and was told to end.
     """
 
     id: int
@@ -30,8 +32,28 @@ class Flight:
     pieces: list[Piece]
     slot: Slot
     scratch: Segment | None
+    terms: RunTerms
+    overdue: bool = False
 
     @property
     def wanted(self) -> list[Ticket]:
         """The requests that still want what the run does for them."""
         return [piece.ticket for piece in self.pieces if not piece.stale]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether some request in it was run before, and in vain."""
+        return any(piece.attempt for piece in self.pieces)
+
+
+class Flights(dict[int, Flight]):
+    """All that are under way, by number; answers what a watchdog asks of them."""
+
+    def limit_s(self, run: int) -> float:
+        """Return how long a run may take, 0 for no limit."""
+        flight = self.get(run)
+        return 0.0 if flight is None else flight.terms.timeout_s
+
+    def overdue(self, run: int) -> None:
+        """Note that a run has taken longer than that, and is being ended."""
+        self[run].overdue = True

@@ -20,8 +20,11 @@ from serving.scheduling.admission import Admission, Look, admit, look
 from serving.scheduling.batch import Batch, ShapeClass
 from serving.scheduling.batcher import Limits, Waiting
 from serving.scheduling.company import Company
+from serving.scheduling.crowd import Crowd, CrowdLimits
+from serving.scheduling.drain import Drain
 from serving.scheduling.pace import Pace
 from serving.scheduling.piece import Piece
+from serving.scheduling.refusal import full_queue
 from serving.scheduling.statistics import LineStatistics, unanswered
 from serving.scheduling.ticket import Ticket
 from serving.statistics import VersionStatistics
@@ -52,6 +55,7 @@ class Line:
         settings: LineSettings,
         static_outputs: bool,
         arena: Arena,
+        crowd: Crowd | None = None,
     ) -> None:
         self.model = model
         self.description = description
@@ -65,8 +69,10 @@ class Line:
         self.waiting = 0
         self.waiting_bytes = 0
         self._waiting_rows = 0
+        self._limited = 0
         self.outstanding = 0
         self._arena = arena
+        self._crowd = Crowd(CrowdLimits()) if crowd is None else crowd
         self._verdicts: dict[Look, tuple[Admission, ShapeClass]] = {}
         self._shapes: dict[tuple[object, ...], ShapeClass] = {}
         self._open: dict[tuple[object, ...], Batch] = {}
@@ -77,6 +83,7 @@ class Line:
         self._running = 0
         self._running_rows = 0
         self._company = Company()
+        self._drain = Drain()
         self._pace = Pace()
         self.on_free: Callable[[], None] = lambda: None
         self.on_wait: Callable[[Line], None] = lambda _line: None
@@ -99,35 +106,32 @@ class Line:
             found = self._verdicts[key] = (admission, shape)
         return found
 
-    def room(self, rows_bytes: int) -> None:
-        """Raise Overloaded when the waiting room is full, by count or by bytes."""
-        settings = self.settings
-        if self.waiting >= settings.max_queue_size:
-            raise Overloaded(
-                f"servable {self.description.servable!r} has a full queue",
-                code="queue_full",
-                expected=f"at most {settings.max_queue_size} waiting requests",
-                given=f"{self.waiting} waiting",
-                fix="try again later, or raise max_queue_size or --workers",
-                retry_after_s=1.0,
-                limit=settings.max_queue_size,
-            )
-        if self.waiting and self.waiting_bytes + rows_bytes > settings.max_queue_bytes:
-            raise Overloaded(
-                f"servable {self.description.servable!r} has a full queue",
-                code="queue_full",
-                expected=f"at most {settings.max_queue_bytes >> 20} MiB waiting",
-                given=f"{self.waiting_bytes >> 20} MiB waiting",
-                fix="try again later, or raise max_queue_mb or --workers",
-                retry_after_s=1.0,
-            )
+    def room(self, more_bytes: int) -> None:
+        """Raise Overloaded when this waiting room, or the server, holds all that it may."""
+        most = (self.settings.max_queue_size, self.settings.max_queue_bytes)
+        held = self.waiting_bytes
+        if self.waiting >= most[0] or (self.waiting and held + more_bytes > most[1]):
+            name = self.description.servable
+            raise full_queue(name, most, (self.waiting, held), self._drain, self._ahead)
+        self._crowd.room(more_bytes, self._drain, self._ahead)
+
+    @property
+    def prospect(self) -> str:
+        """How many wait here, and how long that takes as far as is known; for messages."""
+        about = self._drain.text(self._ahead)
+        return f"{self.waiting} requests waiting" + (f", {about}" if about else "")
+
+    @property
+    def _ahead(self) -> int:
+        """Rows that are run before those of a request that comes now."""
+        return self._waiting_rows + self._running_rows
 
     def take(self, ticket: Ticket) -> None:
         """Take a ticket in: into rows if a buffer is free, else into the queue."""
         if self._queue or not self._place(ticket):
             self._enqueue(ticket)
         self._entered(ticket)
-        self._company.arrived(ticket.born, self._waiting_rows + self._running_rows)
+        self._company.arrived(ticket.born, self._ahead)
 
     def retake(self, ticket: Ticket) -> None:
         """Take back a ticket whose run failed for no fault of its own: it runs alone now."""
@@ -180,7 +184,7 @@ class Line:
                 break
             rows.append(ticket.rows - ticket.dispatched)
         cost = head.shape.cost
-        inside = self._waiting_rows + self._running_rows
+        inside = self._ahead
         learns = self.limits.max_queue_delay_s is None
         best = self.fixed or cost.best_rows(self.max_batch)
         return head, Waiting(
@@ -198,12 +202,22 @@ class Line:
             and self._pace.lingers(now, turn_s, self._waiting_rows),
         )
 
+    def overdue(self, now: float) -> list[Ticket]:
+        """Return the tickets of the batch whose turn it is that have passed their deadlines.
+
+        Their timers are about to say so too, but a loop that is busy runs them late.
+        """
+        head = self._head() if self._limited else None
+        if head is None:
+            return []
+        return [t for t in head.tickets if t.request.deadline and t.request.deadline <= now]
+
     def sent(self, rows: int, now: float, in_vain: bool, shape: ShapeClass) -> None:
         """A run of so many rows has been cut and goes to a worker."""
         self._pace.sent(self._waiting_rows + rows)
         self._running += 1
         self._running_rows += rows
-        inside = self._waiting_rows + self._running_rows
+        inside = self._ahead
         if in_vain:
             self._company.in_vain(inside)
         elif not self.waiting:
@@ -213,6 +227,7 @@ class Line:
         """A run of so many rows is over."""
         self._running -= 1
         self._running_rows -= rows
+        self._drain.landed(rows, now, busy=self.waiting > 0)
         self._company.answered(now)
 
     def answered(self, now: float) -> None:
@@ -302,6 +317,8 @@ class Line:
         self.waiting += 1
         self.waiting_bytes += ticket.nbytes
         self._waiting_rows += ticket.rows
+        self._limited += ticket.request.deadline is not None
+        self._crowd.entered(ticket.nbytes)
         self.on_wait(self)
 
     def _enqueue(self, ticket: Ticket) -> None:
@@ -375,6 +392,8 @@ class Line:
             ticket.waiting = False
             self.waiting -= 1
             self.waiting_bytes -= ticket.nbytes
+            self._limited -= ticket.request.deadline is not None
+            self._crowd.left(ticket.nbytes)
             self._waiting_rows -= ticket.rows - ticket.dispatched
 
     def _close_if_empty(self, batch: Batch) -> None:

@@ -28,41 +28,55 @@ from serving.scheduling.alarm import Alarm
 from serving.scheduling.batch import Batch, ShapeClass
 from serving.scheduling.batcher import decide
 from serving.scheduling.endings import Endings, who
-from serving.scheduling.flight import Flight
+from serving.scheduling.flight import Flight, Flights
 from serving.scheduling.line import Line
 from serving.scheduling.piece import Piece
 from serving.scheduling.placement import SlotView, choose
 from serving.scheduling.slot import Slot
+from serving.scheduling.suspicion import Loss, RunTerms, no_worker
 from serving.scheduling.ticket import Ticket
 
 _log = logging.getLogger("serving.scheduler")
 
 
 class Scheduler:
-    """Owns lines, slots and runs. Event loop only."""
+    """Owns lines, slots and runs. Event loop only.
+
+    ``no_worker`` says why there is none to be had, and so why nothing is taken in; else it is "".
+    """
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
-        self._endings = Endings(arena)
+        self.endings = Endings(arena)
         self._lines: dict[int, Line] = {}
+        self._terms: dict[int, RunTerms] = {}
         self._busy: dict[int, Line] = {}  # those in which somebody waits
         self._slots: list[Slot] = []
-        self._flights: dict[int, Flight] = {}
+        self.flights = Flights()
         self._run_ids = itertools.count(1)
         self._pump_requested = False
         self._pump_ended = 0.0
         self._answered: list[Line] = []
         self._alarm = Alarm(self.pump_soon)
         self.late_answers = 0
+        self.no_worker = ""
 
     # -- what serves what ----------------------------------------------------------------------
 
-    def add_line(self, line: Line) -> None:
-        """Open a waiting room."""
+    def add_line(self, line: Line, terms: RunTerms | None = None) -> None:
+        """Open a waiting room; ``terms`` are those of its runs, by default without a limit."""
+        self._terms[line.model] = RunTerms() if terms is None else terms
         line.on_free = self.pump_soon
         line.on_wait = self._waits
         self._lines[line.model] = line
         self.count_slots()
+
+    def twin(self, line: Line, model: int) -> Line:
+        """Open another room of a line, for suspects; what happens there counts as the line's."""
+        room = Line(model, line.description, line.settings, line.static_outputs, self._arena)
+        room.statistics = line.statistics
+        self.add_line(room, self._terms.get(line.model))
+        return room
 
     async def remove_line(self, line: Line, deadline_s: float) -> None:
         """Close a waiting room after its last ticket; what is late fails, running or not."""
@@ -71,21 +85,30 @@ class Scheduler:
             await asyncio.sleep(0.005)
         error = Unavailable("the version was unloaded", code="unloaded", retry_after_s=1.0)
         self.fail_line(line, error)
-        for flight in [f for f in self._flights.values() if f.line is line]:
+        for flight in [f for f in self.flights.values() if f.line is line]:
             for ticket in list(flight.wanted):
                 self._withdraw(ticket)
-                self._endings.fail(ticket, error)
+                self.endings.fail(ticket, error)
         self._lines.pop(line.model, None)
         self._busy.pop(line.model, None)
+        self._terms.pop(line.model, None)
 
     def fail_line(self, line: Line, error: ServingError) -> None:
         """Fail everything that waits in a line."""
         for ticket in line.everyone():
             line.withdraw(ticket)
-            self._endings.fail(ticket, error)
+            self.endings.fail(ticket, error)
+
+    def give_up(self, reason: str) -> None:
+        """No worker can be had: fail what waits, and take nothing in until there is one."""
+        self.no_worker = reason
+        for line in self._lines.values():
+            self.fail_line(line, no_worker(reason))
 
     def add_slot(self, slot: Slot) -> None:
         """Begin to use a slot."""
+        if not slot.apart:
+            self.no_worker = ""
         self._slots.append(slot)
         self.count_slots()
         self.pump_soon()
@@ -98,26 +121,31 @@ class Scheduler:
                 self._waits(line)
         self.pump_soon()
 
-    def slot_lost(self, slot: Slot) -> None:
-        """A slot's worker is gone or hung: its requests run once more elsewhere, or fail.
-
-        The rows it was writing to stay held until ``slot_reaped``.
-        """
+    def remove_slot(self, slot: Slot) -> None:
+        """Send a slot nothing more; the run that it is at goes on."""
         if slot in self._slots:
             self._slots.remove(slot)
-        slot.lost = True
-        flight = self._flights.get(slot.busy)
-        if flight is not None:
-            flight.line.statistics.failed_runs += 1
-            for ticket in flight.wanted:
-                self._endings.again(ticket, _lost())
-            flight.pieces = []
         self.count_slots()
 
-    def slot_reaped(self, slot: Slot) -> None:
-        """The process of a lost slot is gone for certain: its memory may be used again."""
-        flight = self._flights.pop(slot.busy, None)
+    def slot_lost(self, slot: Slot, loss: Loss | None) -> None:
+        """A slot's worker is gone or hung: its requests run once more elsewhere, or fail.
+
+        ``loss`` is None while it is not known what ended the worker; ``slot_reaped`` tells then.
+        The rows it was writing to stay held until ``slot_reaped``.
+        """
+        slot.lost = True
+        flight = self.flights.get(slot.busy)
         if flight is not None:
+            flight.line.statistics.failed_runs += 1
+            if loss is not None:
+                self.endings.lost(flight, loss)
+        self.remove_slot(slot)
+
+    def slot_reaped(self, slot: Slot, loss: Loss) -> None:
+        """The process of a lost slot is gone for certain: its memory may be used again."""
+        flight = self.flights.pop(slot.busy, None)
+        if flight is not None:
+            self.endings.lost(flight, loss)  # those that still wait to be told
             if flight.scratch is not None:
                 self._arena.give(flight.scratch)
             flight.line.landed(flight.asked, time.monotonic())
@@ -136,12 +164,14 @@ class Scheduler:
     @property
     def running(self) -> int:
         """Runs that workers are at."""
-        return len(self._flights)
+        return len(self.flights)
 
     # -- requests ------------------------------------------------------------------------------
 
     def claim(self, line: Line, request: InferRequest) -> Ticket:
-        """Take a request in; raises InvalidRequest, Overloaded or DeadlineExceeded."""
+        """Take a request in; raises InvalidRequest, Overloaded, DeadlineExceeded, Unavailable."""
+        if self.no_worker:
+            raise no_worker(self.no_worker)
         admission, shape = line.check(request)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[InferResponse] = loop.create_future()
@@ -174,7 +204,7 @@ class Scheduler:
         """Withdraw a request: waiting rows are closed up, a run that nobody waits for ends."""
         if not ticket.closed:
             self._withdraw(ticket)
-            self._endings.fail(ticket, Cancelled("the request was withdrawn"))
+            self.endings.fail(ticket, Cancelled("the request was withdrawn"))
         _drop_answer(ticket)
 
     # -- what workers say ------------------------------------------------------------------------
@@ -188,20 +218,20 @@ class Scheduler:
             self.late_answers += 1
             _log.warning("dropped an unexpected %s", type(message).__name__)
             return
-        flight = self._flights.pop(slot.busy)
+        flight = self.flights.pop(slot.busy)
         slot.busy = 0
         flight.line.landed(flight.asked, time.monotonic())
         if self._busy:
             self._pump()  # the worker need not wait until its answers are written
         try:
             if isinstance(message, Done):
-                self._endings.finished(flight, message)
+                self.endings.finished(flight, message)
             else:
-                self._endings.failed(flight, message)
+                self.endings.failed(flight, message)
         except Exception:
             _log.exception("an answer could not be handed out")
             for ticket in flight.wanted:
-                self._endings.fail(ticket, _broken())
+                self.endings.fail(ticket, _broken())
         flight.buffer.release()
         self._answered.append(flight.line)
         self.pump_soon()
@@ -235,7 +265,7 @@ class Scheduler:
         for busy in list(self._busy.values()):
             while refused := busy.refill():
                 busy.withdraw(refused[0])
-                self._endings.fail(*refused)
+                self.endings.fail(*refused)
             if not busy.waiting:
                 del self._busy[busy.model]
         now = time.monotonic()
@@ -273,6 +303,8 @@ class Scheduler:
     def _dispatch(
         self, line: Line, slot: Slot, now: float, turn_s: float, waits: list[float]
     ) -> bool:
+        for late in line.overdue(now):
+            self._expire(late)
         view = line.waiting_view(now, turn_s)
         if view is None:
             return False
@@ -315,9 +347,10 @@ class Scheduler:
             " ".join(p.ticket.request.id for p in pieces if p.ticket.request.id),
         )
         segments = [s for s in (buffer.input, buffer.output, scratch) if s is not None]
-        self._flights[run.run] = Flight(
-            run.run, line, batch.shape, buffer, first, rows, asked, pieces, slot, scratch
-        )
+        self.flights[run.run] = Flight(
+            run.run, line, batch.shape, buffer, first, rows, asked, pieces, slot, scratch,
+            self._terms[line.model],
+        )  # fmt: skip
         slot.send(run, buffer.layout, segments)
 
     def _scratch(self, shape: ShapeClass) -> Segment | None:
@@ -344,7 +377,7 @@ class Scheduler:
 
     def _withdraw(self, ticket: Ticket) -> None:
         ticket.line.withdraw(ticket)
-        for flight in self._flights.values():
+        for flight in self.flights.values():
             mine = any(piece.ticket is ticket for piece in flight.pieces)
             if mine and all(wanted is ticket for wanted in flight.wanted):
                 flight.slot.cancel(flight.id)
@@ -352,10 +385,10 @@ class Scheduler:
     def _expire(self, ticket: Ticket) -> None:
         if not ticket.closed:
             self._withdraw(ticket)
-            self._endings.fail(ticket, _expired(ticket.line))
+            self.endings.fail(ticket, _expired(ticket.line))
 
     def _lend_more(self, slot: Slot, more: More) -> None:
-        flight = self._flights.get(more.run)
+        flight = self.flights.get(more.run)
         if flight is None:
             slot.deny(more.run, "cancelled", "nobody waits for this run")
             return
@@ -376,15 +409,6 @@ def _drop_answer(ticket: Ticket) -> None:
         ticket.answer.result().release()
 
 
-def _lost() -> ServingError:
-    return Unavailable(
-        "the worker that ran the request was lost",
-        code="worker_lost",
-        fix="send it again",
-        retry_after_s=1.0,
-    )
-
-
 def _broken() -> ServingError:
     return InternalError("the server failed on this request; its log says more")
 
@@ -392,5 +416,6 @@ def _broken() -> ServingError:
 def _expired(line: Line) -> ServingError:
     return DeadlineExceeded(
         f"the request's deadline passed; servable {line.description.servable!r} has "
-        f"{line.waiting} requests waiting",
+        f"{line.prospect}",
+        fix="allow more time, or see why it is slow: GET /v2/models/NAME/stats",
     )

@@ -26,7 +26,7 @@ class Slot:
     """Knows what its worker has been lent, so that nothing is sent twice.
 
     ``busy`` is the number of the run it works on, 0 if it is free. ``models`` are the models
-    that its worker has loaded.
+    that its worker has loaded. One that stands ``apart`` is of a worker that serves nobody.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Slot:
         self.busy = 0
         self.latest_run = 0
         self.lost = False
+        self.apart = False
 
     def start(self) -> None:
         """Begin to listen."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, Union
+from typing import Callable, Dict, List, Union
 
 from serving.backends.base import Backend, BackendError, Model, ModelSource
 from serving.backends.registry import open_backend
 from serving.channel.messages import Load, Loaded, LoadFailed, Progress, Unloaded, cut
 from serving.tensor import BatchAxes, Signature
+from serving.warmup import WarmUp
+from serving.worker import sample_file
 from serving.worker.proof import prove
+from serving.worker.sample_file import Row
 from serving.worker.samples import Samples
+from serving.worker.warming import warm_up
 
 _log = logging.getLogger("serving.worker")
 
@@ -68,11 +72,18 @@ class Host:
         tell(Progress(order.model, "warming"))
         claim = BatchAxes.from_json(order.batch)
         _check_claim(claim, model.signature)
-        samples = Samples(model.signature, claim)
+        samples = Samples(model.signature, claim, _given(order, model.signature, claim))
+        ordered = [WarmUp.from_json(told) for told in order.warmup]
+        note = ""
         if order.prove:
             claim, note = prove(model, claim, samples, order.max_batch_size)
-        else:
+        elif not ordered:
             note = samples.warm(model)
+        if ordered:
+            if claim.batched != samples.batched:  # the proof may have refused the claim
+                samples = Samples(model.signature, claim)
+            # What was said of made-up inputs does not matter where proper ones are there.
+            note = "; ".join(warm_up(model, samples, ordered, order.max_batch_size))
         self._models[order.model] = Hosted(model, claim)
         self._names[order.model] = order.name
         warm = time.monotonic()
@@ -84,6 +95,18 @@ class Host:
             (warm - loaded) * 1e3,
             cut(note),
         )
+
+
+def _given(order: Load, signature: Signature, claim: BatchAxes) -> List[Row]:
+    """Return the rows that lie beside the model, none where they do not fit it."""
+    if not order.sample:
+        return []
+    axes = claim.inputs if claim.batched else (None,) * len(signature.inputs)
+    try:
+        return sample_file.read(order.sample, signature, axes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.info("its sample is not used: %s", error, extra={"servable": order.name})
+        return []
 
 
 def _check_claim(claim: BatchAxes, signature: Signature) -> None:

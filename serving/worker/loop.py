@@ -11,9 +11,10 @@ from __future__ import annotations
 import collections
 import logging
 import os
+import threading
 import time
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Deque, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -43,6 +44,7 @@ from serving.worker.memory import Mappings
 _log = logging.getLogger("serving.worker")
 
 _CACHED_BINDINGS = 512
+_CANCELS_KEPT = 64
 
 
 @dataclass
@@ -55,6 +57,10 @@ class _Prepared:
     bound: bool
 
 
+class Unwanted(Exception):
+    """Nobody waits for this run any more."""
+
+
 class Denied(Exception):
     """The master has no memory for this run's outputs."""
 
@@ -65,7 +71,12 @@ class Denied(Exception):
 
 
 class Slot:
-    """Runs batches, one at a time. ``run`` is its own thread; the others call the rest."""
+    """Runs batches, one at a time. ``run`` is its own thread; the others call the rest.
+
+    A cancel and the run that it means come on different links, so either may be seen first.
+    ``_turn`` guards which run is the current one: a cancel must neither be lost before a run has
+    begun nor hit the binding of one that is over, for the next run of that binding would end.
+    """
 
     def __init__(self, link: BlockingLink, host: Host, mappings: Mappings) -> None:
         self._link = link
@@ -75,7 +86,10 @@ class Slot:
         self._cache: "collections.OrderedDict[Tuple[int, ...], _Prepared]" = (
             collections.OrderedDict()
         )
-        self._current: Tuple[int, Optional[Binding]] = (0, None)
+        self._turn = threading.Lock()
+        self._current = 0
+        self._binding: Optional[Binding] = None
+        self._unwanted: Deque[int] = collections.deque(maxlen=_CANCELS_KEPT)
 
     def run(self) -> None:
         """Answer the run link until the master hangs up.
@@ -97,10 +111,15 @@ class Slot:
             os._exit(70)
 
     def cancel(self, run: int) -> None:
-        """End a run early if it is the current one."""
-        current, binding = self._current
-        if current == run and binding is not None:
-            binding.cancel()
+        """End a run early: the current one, or one that is still to come.
+
+        Every slot of a worker is told, and a run may be over by now: no number is used twice, so
+        what is kept of those in vain does no harm.
+        """
+        with self._turn:
+            self._unwanted.append(run)
+            if self._current == run and self._binding is not None:
+                self._binding.cancel()
 
     def drop(self, model: int) -> None:
         """Forget every binding of a model that is being unloaded; nothing runs it."""
@@ -129,6 +148,8 @@ class Slot:
             text = cut(str(error))
             _log.info("run failed: %s", text, extra={"request_id": run.ids, "rows": run.rows})
             return Failed(run.run, "execution_failed", text)
+        except Unwanted:
+            return Failed(run.run, "cancelled", "nobody waits for this run")
         except Denied as denied:
             return Failed(run.run, denied.code, denied.message)
         except MemoryError:
@@ -137,26 +158,44 @@ class Slot:
             _log.exception("run broke", extra={"request_id": run.ids})
             return Failed(run.run, "internal", "the worker met an unexpected failure; see its log")
         finally:
-            self._current = (0, None)
+            self._ends()
+
+    def _begins(self, run: int, binding: Binding) -> None:
+        """From here on a cancel reaches the binding; raises Unwanted if one came before."""
+        with self._turn:
+            if run in self._unwanted:
+                raise Unwanted
+            self._current, self._binding = run, binding
+
+    def _ends(self) -> None:
+        """No cancel reaches the binding any more; one that was cancelled stays so: drop it."""
+        with self._turn:
+            cancelled, binding = self._current in self._unwanted, self._binding
+            self._current, self._binding = 0, None
+        if cancelled:
+            for key in [k for k, kept in self._cache.items() if kept.binding is binding]:
+                del self._cache[key]
 
     def _run(self, run: Run) -> Done:
         began = time.perf_counter_ns()
         hosted = self._host.get(run.model)
         layout = self._layouts[run.layout]
         prepared = self._prepare(run, hosted, layout)
-        self._current = (run.run, prepared.binding)
+        self._begins(run.run, prepared.binding)
         for target, source in prepared.before:
             np.copyto(target, source)
         ready = time.perf_counter_ns()
         try:
             outputs = prepared.binding.run()
         except BackendError:
-            self._uncache(run)  # a cancelled binding stays cancelled
+            self._uncache(run)
             if not prepared.bound:
                 raise
             # The outputs may have other shapes than before (metadata can be wrong): once more
             # with sizes left to the engine; if that fails too, it is the request's fault.
-            outputs = self._unbound(run, hosted, layout).run()
+            again = self._unbound(run, hosted, layout)
+            self._begins(run.run, again)  # unless it was a cancel that ended it
+            outputs = again.run()
         ran = time.perf_counter_ns()
         if outputs is None:
             for target, source in prepared.after:

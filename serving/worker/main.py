@@ -8,7 +8,6 @@ decides policy and nothing talks to the network.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
 import queue
@@ -37,16 +36,15 @@ from serving.channel.messages import (
 from serving.worker.host import Host
 from serving.worker.loop import Slot
 from serving.worker.memory import Mappings, give_back_memory
+from serving.worker.parent import die_with_the_master, offer_to_the_oom_killer
 
 _log = logging.getLogger("serving.worker")
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Run a worker on the descriptors that the master passed."""
     options = _arguments()
-    _die_with_the_master(options.master)
+    die_with_the_master(options.master)
     logs.configure("json", options.log_level, options.name)
     # Ctrl-C in a terminal reaches the whole group: stopping is the master's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,7 +52,8 @@ def main() -> None:
     if options.data_limit_mb:
         _limit_data(options.data_limit_mb << 20)
     if options.expendable:
-        _offer_to_the_oom_killer()
+        # A trial that eats the machine's memory must die before anything that serves.
+        offer_to_the_oom_killer(1000)
     Worker(
         BlockingLink(socket.socket(fileno=options.control_fd)),
         [BlockingLink(socket.socket(fileno=fd)) for fd in options.run_fd],
@@ -129,22 +128,9 @@ def _arguments() -> Any:
     return parser.parse_args()
 
 
-def _die_with_the_master(master: int) -> None:
-    """Ask the kernel for SIGKILL when the master dies: end of file needs a thread that runs."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != master:
-        os._exit(0)  # it died before we asked
-
-
 def _limit_data(nbytes: int) -> None:
     """Bound this process's memory; a lower limit that the system sets (ulimit -d) stays."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         nbytes = min(nbytes, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
-
-
-def _offer_to_the_oom_killer() -> None:
-    """A trial that eats the machine's memory must die before anything that serves."""
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")

@@ -1,0 +1,226 @@
+"""All methods of one loaded version: what they are, who walks through them, what has happened."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from serving.definition import Definition, Kind, Method, Node
+from serving.errors import NotFound, Overloaded, ServingError, Unavailable, did_you_mean, listing
+from serving.request import Description, InferRequest
+from serving.scheduling.admission import order_of, outputs_of
+from serving.scheduling.pipeline.call import MethodCall
+from serving.scheduling.pipeline.graph import Graph
+from serving.scheduling.pipeline.hidden import hidden_methods
+from serving.scheduling.pipeline.instances import count
+from serving.scheduling.pipeline.port import Port, Terms, Values
+from serving.scheduling.pipeline.signature import PortKey, axes_of, signature_of
+from serving.scheduling.pipeline.visit import ModelVisit, StageVisit, Visit
+from serving.scheduling.scheduler import Scheduler
+from serving.scheduling.stages.scheduler import StageScheduler
+from serving.scheduling.stages.ticket import StagePlace
+from serving.scheduling.statistics import LineStatistics, unanswered
+from serving.statistics import VersionStages, VersionStatistics
+from serving.tensor import Signature
+
+DEFAULT_METHOD = "predict"
+"""The method that a request for a servable with several means if it names none."""
+
+
+class _Entry:
+    """One method: its graph, what callers may know of it, and what was counted."""
+
+    def __init__(self, method: Method, description: Description) -> None:
+        self.graph = Graph(method)
+        self.description = description
+        self.statistics = LineStatistics()
+        self.outstanding = 0
+
+
+class Pipeline:
+    """Takes requests for one generation of a version with stages. Event loop only.
+
+    ``base`` is the description that all its methods share but for signature, batch axes and
+    ``details``; ``ports`` are its models. At most ``most`` requests are under way at a time.
+    """
+
+    def __init__(
+        self,
+        base: Description,
+        definition: Definition,
+        ports: Mapping[PortKey, Port],
+        scheduler: Scheduler,
+        stages: StageScheduler,
+        *,
+        most: int,
+        hidden: bool,
+        details: Callable[[str, Signature], Mapping[str, Any]] = lambda _method, _signature: {},
+    ) -> None:
+        self.generation = base.generation
+        self.ports = dict(ports)
+        self.uses_stages = bool(definition.stages)
+        self.names = tuple(method.name for method in definition.methods)
+        self._base = base
+        self._scheduler = scheduler
+        self._stages = stages
+        self._most = most
+        self._details = details
+        self._calls: set[MethodCall] = set()
+        methods = [*definition.methods, *(hidden_methods(ports) if hidden else ())]
+        self._entries = {method.name: _Entry(method, self._describe(method)) for method in methods}
+
+    # -- what it offers ------------------------------------------------------------------------
+
+    def description(self, method: str | None) -> Description:
+        """Describe a method; None: the only one, or the one called ``predict``. Raises NotFound."""
+        return self._entry(method).description
+
+    def retell(self, versions: tuple[int, ...], labels: Mapping[str, int]) -> None:
+        """Let all descriptions name the versions that are READY now, and their labels."""
+        for entry in self._entries.values():
+            entry.description = replace(entry.description, versions=versions, labels=labels)
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def claim(self, request: InferRequest) -> MethodCall:
+        """Check a request and take it in; raises InvalidRequest, NotFound or Overloaded."""
+        entry = self._entry(request.method)
+        try:
+            return self._claim(entry, request)
+        except ServingError as error:
+            entry.statistics.refuse(error)
+            raise
+
+    def enter(self, method: str, index: int, node: Node, values: Values, terms: Terms) -> Visit:
+        """Hand values to a stage; see ``passage.Doors``."""
+        if node.kind is Kind.MODEL:
+            port = self.ports[node.name, node.subgraph]
+            return ModelVisit.begin(self._scheduler, port, port.request(values, terms))
+        ticket = self._stages.claim(
+            self.generation,
+            node.name,
+            values,
+            deadline=terms.deadline,
+            priority=terms.priority,
+            id=terms.id,
+            where=StagePlace(method, index + 1),
+            born=terms.born,
+        )
+        return StageVisit(self._stages, ticket)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Return once every request is answered; what is late fails."""
+        limit = time.monotonic() + deadline_s
+        while self._calls and time.monotonic() < limit:
+            await asyncio.sleep(0.005)
+        for call in list(self._calls):
+            call.fail(Unavailable("the version was unloaded", code="unloaded", retry_after_s=1.0))
+
+    # -- what has happened -----------------------------------------------------------------------
+
+    @property
+    def serves(self) -> bool:
+        """Whether somebody is there to run each of its models, and its functions."""
+        return all(self._scheduler.has_slot(p.line.model) for p in self.ports.values()) and (
+            not self.uses_stages or self._stages.has_worker(self.generation)
+        )
+
+    def snapshots(self, now: float, clock_s: float) -> list[VersionStatistics]:
+        """Return what was counted: of each method, then of each model."""
+        return [
+            *[_snapshot(entry) for entry in self._entries.values()],
+            *[port.line.snapshot(now, clock_s) for port in self.ports.values()],
+        ]
+
+    def stages(self) -> VersionStages:
+        """Return what was counted of each function."""
+        base = self._base
+        counted = self._stages.statistics(self.generation) if self.uses_stages else ()
+        return VersionStages(base.servable, base.version, counted)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _claim(self, entry: _Entry, request: InferRequest) -> MethodCall:
+        description = entry.description
+        inputs = tuple([request.inputs[i] for i in order_of(request, description)])
+        outputs_of(request, description)
+        rows = count(inputs)
+        if len(self._calls) >= self._most:
+            raise Overloaded(
+                f"servable {description.servable!r} has a full queue",
+                code="queue_full",
+                expected=f"at most {self._most} requests under way",
+                given=f"{len(self._calls)} under way",
+                fix="try again later, or raise max_queue_size or [stages] workers",
+                retry_after_s=1.0,
+                limit=self._most,
+            )
+
+        def ended(call: MethodCall) -> None:
+            self._calls.discard(call)
+            entry.outstanding -= 1
+
+        request = request._replace(servable=description.servable, version=description.version)
+        call = MethodCall(request, inputs, rows, entry.graph, self, entry.statistics, ended)
+        self._calls.add(call)
+        entry.outstanding += 1
+        return call
+
+    def _entry(self, method: str | None) -> _Entry:
+        usual = self.names[0] if len(self.names) == 1 else DEFAULT_METHOD
+        entry = self._entries.get(method or usual)
+        if entry is None:
+            raise self._absent(method)
+        return entry
+
+    def _absent(self, method: str | None) -> NotFound:
+        names: Sequence[str] = sorted(self.names)
+        servable = self._base.servable
+        problem = f"has no method {method!r}" if method else "has several methods: name one"
+        return NotFound(
+            f"servable {servable!r} {problem if names else 'registers no method'}",
+            code="unknown_method",
+            where="method",
+            expected=f"one of {listing(names)}" if names else "",
+            fix=did_you_mean(method or "", names),
+        )
+
+    def _describe(self, method: Method) -> Description:
+        signature = signature_of(method, self.ports)
+        return replace(
+            self._base,
+            signature=signature,
+            batch=axes_of(signature),
+            details=self._details(method.name, signature),
+            method=method.name,
+            methods=self.names,
+        )
+
+
+def _snapshot(entry: _Entry) -> VersionStatistics:
+    """Return a method's counters; what runs did is counted where they are."""
+    counted, description = entry.statistics, entry.description
+    return VersionStatistics(
+        servable=f"{description.servable}:{description.method}",
+        version=description.version,
+        rows=counted.rows,
+        success_ns=round(counted.success_s * 1e9),
+        queue_ns=0,
+        input_ns=0,
+        infer_ns=0,
+        output_ns=0,
+        latencies=tuple(counted.latencies),
+        runs=(),
+        failed_runs=0,
+        last_run_ms=0,
+        failures=unanswered(counted.failed),
+        fail_ns=round(counted.fail_s * 1e9),
+        refusals=unanswered(counted.refused),
+        unfinished=entry.outstanding,
+        waiting=0,
+        waiting_rows=0,
+        waiting_bytes=0,
+    )
