@@ -11,10 +11,15 @@ class ServerSettings:
     """Everything ``serving start`` can be told.
 
     Ports: 0 picks a free one. ``workers`` counts CPU workers. Sizes are in MiB, times in seconds.
+    ``grpc_engine`` is grpcio, or lane: this project's own server for gRPC.
+    ``tls_cert`` and ``tls_key`` turn TLS on for both ports; with ``tls_client_ca`` clients must show
+    a certificate of that authority.
     ``model_control`` is none, poll or explicit; ``load_servables`` names what explicit control
     begins with, separated by commas, or ``*``. ``memory_mb`` bounds the shared memory that tensors
-    may take, all servables together;
-    ``cache_mb`` the converted models that are kept in ``cache_dir``.
+    may take, all servables together; ``max_queue_size`` and ``max_queue_mb`` the requests that may
+    wait and the tensors that they may hold, all servables together as well;
+    ``cache_mb`` the converted models that are kept in ``cache_dir``. ``client_shared_memory`` lets
+    clients on this machine name shared memory of theirs.
     """
 
     model_dir: Path
@@ -23,10 +28,19 @@ class ServerSettings:
     grpc_port: int = 5500
     devices: str = "cpu"
     workers: int = 1
+    grpc_engine: str = "grpcio"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     max_request_mb: int = 100
     memory_mb: int = 2048
+    max_queue_size: int = 10_000
+    max_queue_mb: int = 1024
     drain_timeout_s: float = 30.0
     load_timeout_s: float = 300.0
+    run_timeout_s: float = 60.0
+    heartbeat_timeout_s: float = 10.0
+    worker_memory_limit_mb: int = 0
     model_control: str = "poll"
     poll_interval_s: float = 2.0
     load_servables: str | None = None
@@ -35,5 +49,6 @@ class ServerSettings:
     ready_file: Path | None = None
     cache_dir: Path | None = None
     cache_mb: int = 10240
+    client_shared_memory: bool = False
     log_format: str = "text"
     log_level: str = "info"

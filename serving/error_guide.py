@@ -25,8 +25,9 @@ TOPICS = (
         (
             ("unknown_servable", "No servable has this name. `serving list` and the page at `/` "
              "show the names; a name is that of a folder in the model directory."),
-            ("unknown_version", "The servable has no such version, or it is not one of those that "
-             "`versions` in its `servable.toml` wants. Leave the version out for the newest."),
+            ("unknown_version", "The servable has no such version or label, or it is not one of "
+             "those that `versions` in its `servable.toml` wants. Leave the version out for the "
+             "newest."),
             ("unknown_method", "The servable has no such method; a plain model has `predict`."),
             ("unknown_input", "The model has no input of this name. `/v2/models/NAME` lists them."),
             ("unknown_output", "The model has no output of this name. Leave the outputs out to get "
@@ -71,6 +72,11 @@ TOPICS = (
             ("execution_failed", "The model itself refused these values or failed on them, though "
              "names, types and shapes fit: an index outside a table, for example. The message is "
              "the engine's."),
+            ("uneven_instances", "The instances of the request came to outputs of different shapes "
+             "or types, which cannot be one tensor. Send them one by one."),
+            ("stage_failed", "A Python function of the servable failed on these values. The "
+             "message names the function, the method and the stage, and ends with the text of the "
+             "exception; the log has the lines of code."),
         ),
     ),
     Topic(
@@ -132,6 +138,9 @@ TOPICS = (
             ("queue_full", "As many requests wait for this servable as `max_queue_size` or "
              "`max_queue_mb` in its `servable.toml` allow. Send fewer at once, add workers, or "
              "raise the limit."),
+            ("server_queue_full", "As many requests wait for all servables together as "
+             "`--max-queue-size` or `--max-queue-mb` allow. Send fewer at once, add workers, or "
+             "raise the limit."),
             ("memory_budget_full", "The tensors of all requests fill `--memory-mb`."),
             ("body_memory_full", "Too many large requests are being received at once. Send them "
              "one after another, or raise `--memory-mb`."),
@@ -140,8 +149,16 @@ TOPICS = (
             ("unavailable", "The server cannot take the request now; the message says why."),
             ("draining", "The server has been told to stop and takes no more requests."),
             ("unloaded", "The version was taken out of service while the request waited."),
-            ("worker_lost", "The process that ran the request ended, twice. The log says what it "
-             "died of; memory and the model's own crashes are the usual causes."),
+            ("worker_lost", "The process that ran the request ended, more than once, or its "
+             "servable is set `idempotent = false`. The log says what it died of."),
+            ("no_worker", "No worker can be started; the message and the log say why. The server "
+             "goes on trying."),
+            ("run_timeout", "The model, or a function, took longer on this than `--run-timeout-s` or "
+             "`run_timeout_s` in its `servable.toml` (HTTP 504, gRPC DEADLINE_EXCEEDED). Do not "
+             "send it again as it is."),
+            ("crashed_the_worker", "The request ended the process that ran it, also when it ran "
+             "there alone (HTTP 500, gRPC INTERNAL). Other requests are not touched. The log says "
+             "what the process died of; do not send it again as it is."),
             ("control_off", "The server loads and unloads nothing on request (HTTP 400, gRPC "
              "FAILED_PRECONDITION): it was not started with `--model-control explicit`."),
             ("unauthenticated", "Loading and unloading asks for the token that is in the server's "
@@ -188,6 +205,8 @@ TOPICS = (
         (
             ("bad_configuration", "A flag, a variable or a key of a file is wrong. The message "
              "names it, and the nearest that is known."),
+            ("bad_tls", "A file of --tls-cert, --tls-key or --tls-client-ca cannot be used; the "
+             "message says which and why. The files are PEM, and the key is without a passphrase."),
             ("no_model_dir", "The model directory is missing, is a file, or cannot be read."),
             ("port_taken", "Another process listens on the port. End it, or choose another port; "
              "0 picks a free one."),
@@ -199,6 +218,12 @@ TOPICS = (
              "`--output json` can hold all answers."),
             ("refused", "A running server refused what `serving load`, `unload` or `status` asked "
              "for; the message is the server's."),
+            ("no_trust", "A TLS connection did not come about: the server's certificate is not "
+             "trusted (`--tls-ca`, `Tls(ca=...)`), is for another name, or the server asks for a "
+             "certificate or is without TLS."),
+            ("missing_package", "A command needs a package that is an extra; the fix names it."),
+            ("bad_answer", "What answers at the address does not speak the protocol that was asked "
+             "for."),
             ("no_answer", "The server was reached and did not answer in time. It goes on with what "
              "it was asked."),
             ("start_failed", "A worker or a front end did not start; the log says why."),

@@ -11,11 +11,12 @@ import json
 import logging
 import sys
 import time
-from typing import Any, Dict, Mapping, Optional, TextIO
+from typing import Any, Callable, Dict, Mapping, Optional, TextIO
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
+_PACKAGE = __name__.partition(".")[0]
 _MAX_RELAYED = 16384
 _OWN_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _JSON_FIELDS = ("time", "level", "logger", "process", "message", "exception")
@@ -45,6 +46,30 @@ def configure(
     root.setLevel(level.upper())
     logging.captureWarnings(True)
     return handler
+
+
+def attach(format: str, level: str, process: str) -> Callable[[], None]:
+    """Show this package's records on standard error where nobody has set up logging.
+
+    For a process of somebody else's: what they have set up is left as it is, and gets the records.
+    Takes what ``configure`` takes. Returns what undoes it.
+    """
+    logger = logging.getLogger(_PACKAGE)
+    if logging.getLogger().handlers:
+        return lambda: None
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter(process) if format == "text" else JsonFormatter(process))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
+    def detach() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+    return detach
 
 
 class TextFormatter(logging.Formatter):
@@ -118,7 +143,12 @@ def relay(line: bytes, process: str) -> None:
         if cut > 0:
             text = text[:_MAX_RELAYED] + f"... ({cut} bytes more)"
         record = logging.makeLogRecord(
-            {"name": process, "levelno": logging.WARNING, "levelname": "WARNING", "msg": text}
+            {
+                "name": f"{_PACKAGE}.{process}",
+                "levelno": logging.WARNING,
+                "levelname": "WARNING",
+                "msg": text,
+            }
         )
         setattr(record, _ORIGIN, process)
     logger = logging.getLogger(record.name)

@@ -237,7 +237,8 @@ def shape_text(shape: Sequence[Dim]) -> str:
 
 def bf16_to_float32(bits: Array) -> Array:
     """Widen raw bfloat16 patterns (``uint16``) to float32, exactly."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    # Of a 0-d array numpy makes a scalar, which is no array.
+    return np.asarray(bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def float32_to_bf16(values: Array) -> Array:

@@ -70,6 +70,8 @@ def to_json(answer: Mapping[str, Any], known: Description, version: int, id: str
     ``answer`` is ``{"outputs": {name: array}}`` or ``{"instances": [{name: value}, ...]}``.
     """
     document: dict[str, Any] = {"servable": known.servable, "version": version}
+    if known.method:
+        document["method"] = known.method
     if id:
         document["id"] = id
     for key, value in answer.items():

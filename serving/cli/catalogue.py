@@ -8,11 +8,17 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
 from serving.config import ServerSettings
+from serving.errors import LoadError
+
+if TYPE_CHECKING:
+    from serving.cli.inventory import Defined
+    from serving.repository.scanner import RepositoryScan
 
 _WIDTHS = (60, 100)
 _INSPECT_TIMEOUT_S = 120.0
@@ -58,7 +64,8 @@ def list_command(
 ) -> None:
     """Show what would be served from a folder, and why something would not.
 
-    Looks into every model file in a helper process; no server is started and no model is run.
+    Looks into every model file, and imports every servable_config.py, in helper processes; no
+    server is started and no model is run.
     What has to be converted is converted, and kept for serving start.
     """
     import asyncio
@@ -75,19 +82,39 @@ def list_command(
         contextlib.closing(Conversions(cache_dir or default_cache_dir(), cache_mb)) as conversions,
         contextlib.ExitStack() as kept,
     ):
+        defined = asyncio.run(_definitions(found, inspect_timeout_s))
         questions = []
-        for path, settings in inventory.wanted_files(found):
-            asked = kept.enter_context(contextlib.closing(conversions.ask(path, settings)))
-            questions.append(asked.question)
+        for path, settings, whole in inventory.wanted_files(found, defined):
+            kind = conversions.ask(path, settings, as_exported=whole)
+            questions.append(kept.enter_context(contextlib.closing(kind)).question)
         looked = inspector.inspect(questions, timeout_s=inspect_timeout_s, module=inspector.HELPER)
         artifacts = asyncio.run(looked)
-    listed = inventory.take(found, artifacts, model_dir)
+    listed = inventory.take(found, artifacts, model_dir, defined)
     if as_json:
         click.echo(json.dumps(inventory.to_json(listed), indent=2))
         return
     columns = shutil.get_terminal_size((_WIDTHS[1], 24)).columns
     width = max(_WIDTHS[0], min(_WIDTHS[1], columns))
     click.echo(table.render(listed, title=str(model_dir), width=width, verbose=verbose))
+
+
+async def _definitions(found: RepositoryScan, timeout_s: float) -> dict[Path, Defined]:
+    """Import every wanted ``servable_config.py`` in a helper, one after the other."""
+    from serving.cli.inventory import wanted_versions
+    from serving.repository.definer import define
+
+    defined: dict[Path, Defined] = {}
+    for servable, home in wanted_versions(found):
+        if servable.code is None:
+            continue
+        stages = servable.settings.stages
+        try:
+            defined[home] = await define(
+                servable.name, servable.code, home, timeout_s=timeout_s, stages=stages
+            )
+        except LoadError as error:
+            defined[home] = error
+    return defined
 
 
 @contextlib.contextmanager

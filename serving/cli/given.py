@@ -1,6 +1,7 @@
 """What ``serving predict`` was given to send: files and ``NAME=VALUE``, made into inputs or rows.
 
-A value may come without the batch axis: it is then one row.
+A value may come without the batch axis: it is then one row. A value for a method is one instance,
+but in .npz files and in "inputs", where axis 0 counts instances.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import numpy as np
 from serving.cli import picture
 from serving.errors import ConfigError, did_you_mean, listing
 from serving.request import Description
-from serving.tensor import BYTES, TensorSpec
+from serving.tensor import ANY, BY_NAME, BYTES, TensorSpec
+from serving.v1 import METHOD
 
+_MOST_FP32 = float(np.finfo(np.float32).max)
 _BODY = ("servable", "version", "method", "instances", "inputs", "parameters", "id")
 
 
@@ -63,8 +66,18 @@ class Reader:
                 fix=f"say which: --input NAME=@{path}, one of {listing(self._specs)}",
             )
         spec = next(iter(self._specs.values()))
-        value = self._whole(self._from_file(path, spec), spec)
-        return Given({spec.name: value}, notes=tuple(self._notes))
+        value = self._from_file(path, spec)
+        if ending == ".txt" and spec.dtype is ANY:
+            return Given(rows=value.splitlines())
+        return self._one({spec.name: value})
+
+    def _one(self, values: Mapping[str, Any], request_id: str = "") -> Given:
+        """Return values by name: one instance of a method, or inputs of a model."""
+        notes = tuple(self._notes)
+        if self._known.method:
+            return Given(rows=[values], request_id=request_id, notes=notes)
+        inputs = {name: self._whole(value, self._spec(name)) for name, value in values.items()}
+        return Given(inputs, request_id=request_id, notes=notes)
 
     def pairs(self, texts: Sequence[str]) -> Given:
         """Read ``NAME=VALUE`` and ``NAME=@FILE``."""
@@ -76,9 +89,9 @@ class Reader:
             if "=" not in text:
                 raise _bad(f"--input {text} has no value", expected="NAME=VALUE or NAME=@FILE")
             spec, value = self._spec(name), text[len(name) + 1 :]
-            read = self._from_file(value[1:], spec) if value[:1] == "@" else _literal(value, spec)
-            inputs[name] = self._whole(read, spec)
-        return Given(inputs, notes=tuple(self._notes))
+            is_file = value[:1] == "@"
+            inputs[name] = self._from_file(value[1:], spec) if is_file else _literal(value, spec)
+        return self._one(inputs)
 
     def _spec(self, name: str) -> TensorSpec:
         if name not in self._specs:
@@ -104,7 +117,7 @@ class Reader:
         if not isinstance(document, dict):
             raise _bad(f"{_shown(path)} holds neither an object nor a list")
         if not document.keys() & {"instances", "inputs"} or document.keys() & self._specs.keys():
-            return Given(self._by_name(document))
+            return self._one(self._row(document))
         return self._body(document, path)
 
     def _body(self, body: dict[str, Any], path: str) -> Given:
@@ -117,6 +130,9 @@ class Reader:
         named = body.get("servable")
         if named not in (None, self._known.servable):
             raise _bad(f"{_shown(path)} is for servable {named!r}, not {self._known.servable!r}")
+        method = body.get("method")
+        if method not in (None, self._known.method or METHOD):
+            raise _bad(f"{_shown(path)} is for method {method!r}", fix=f"add --method {method}")
         if body.get("parameters"):
             raise _bad(f"{_shown(path)}: parameters can only be sent over REST")
         if ("instances" in body) == ("inputs" in body):
@@ -149,6 +165,8 @@ class Reader:
             return _numpy(path)
         if ending == ".json":
             return _plain(_parsed(_bytes(path), path), spec)
+        if spec.dtype is ANY:
+            return _bytes(path).decode() if ending == ".txt" else _bytes(path)
         if ending in picture.ENDINGS:
             array, note = picture.read(Path(path), spec, self._axes[spec.name], self._scale)
             self._notes.append(note)
@@ -180,9 +198,11 @@ def _depth(value: Any) -> int:
 
 def _literal(text: str, spec: TensorSpec) -> Any:
     try:
-        return text if spec.dtype is BYTES and text[:1] != "[" else json.loads(text)
+        if spec.dtype is BYTES and text[:1] != "[":
+            return text
+        return _plain(json.loads(text), spec)
     except ValueError:
-        if spec.dtype is BYTES:
+        if spec.dtype.is_bytes:
             return text
         raise _bad(
             f"the value of input {spec.name!r} is not JSON",
@@ -195,15 +215,30 @@ def _literal(text: str, spec: TensorSpec) -> Any:
 def _plain(value: Any, spec: TensorSpec) -> Any:
     """Return a JSON value with ``{"b64": ...}`` read: raw elements, or the bytes of a string."""
     if not (isinstance(value, dict) and "b64" in value):
-        return value
+        return _as_over_rest(value) if spec.dtype is ANY else value
     try:
         data = base64.b64decode(value["b64"], validate=True)
-        if spec.dtype.numpy is None:
+        dtype = BY_NAME[value.get("dtype", "BYTES")] if spec.dtype is ANY else spec.dtype
+        if dtype.numpy is None:
             return data
         shape = value.get("shape") or [d if isinstance(d, int) else -1 for d in spec.shape or (-1,)]
-        return np.frombuffer(data, spec.dtype.numpy).reshape(shape)
-    except (binascii.Error, TypeError, ValueError) as error:
+        return np.frombuffer(data, dtype.numpy).reshape(shape)
+    except (binascii.Error, KeyError, TypeError, ValueError) as error:
         raise _bad(f"the b64 value of input {spec.name!r} cannot be read: {error}") from None
+
+
+def _as_over_rest(value: Any) -> Any:
+    """Return JSON numbers in the dtype that ``POST /predict`` reads them in; the rest as it is."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # of uneven lists; the client has the words
+        return value
+    if array.dtype.kind not in "if" or not array.size:
+        return value
+    if array.dtype.kind == "i":
+        fits = array.min() >= -(2**31) and array.max() < 2**31
+        return array.astype(np.int32) if fits else array
+    return array.astype(np.float32) if abs(array).max() <= _MOST_FP32 else array
 
 
 def _parsed(data: bytes, path: str) -> Any:

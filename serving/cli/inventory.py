@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from serving.artifact import Artifact
 from serving.config import ServerSettings
+from serving.definition import Definition
+from serving.errors import LoadError
 from serving.frontends.example_call import one_line
 from serving.lifecycle.policy import absent, wanted
 from serving.repository.example import Example
+from serving.repository.labels import problems
 from serving.repository.scanner import RepositoryScan, ServableScan, VersionScan
 from serving.repository.settings import ServableSettings
 from serving.repository.verdict import Verdict, judge
 from serving.request import Description
+
+Defined = Definition | LoadError
+"""What a ``servable_config.py`` registers, or why that cannot be said."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model file of a version with a ``servable_config.py``."""
+
+    file: str
+    artifact: Artifact
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -23,7 +40,10 @@ class Row:
     """One version that is wanted or broken; without a version, a servable that has none.
 
     ``artifact`` and ``verdict`` are ``None`` for what has no model file; ``reason`` says why.
-    ``call`` is a command that calls what runs, on the default port of this machine.
+    Where a ``servable_config.py`` could be read, ``definition`` is what it registers and ``models``
+    are those it declares.
+    ``call`` is a command that calls what runs, on the default port of this machine; ``labels`` are
+    what settings call this version.
     """
 
     servable: str
@@ -35,10 +55,15 @@ class Row:
     notes: tuple[str, ...] = ()
     example: Example | None = None
     call: str = ""
+    labels: tuple[str, ...] = ()
+    definition: Definition | None = None
+    models: tuple[Model, ...] = ()
 
     @property
     def runs(self) -> bool:
         """Whether this version would be loaded."""
+        if self.definition is not None:
+            return all(model.verdict.runs for model in self.models)
         return self.verdict is not None and self.verdict.runs
 
 
@@ -50,23 +75,44 @@ class Inventory:
     notes: tuple[str, ...] = ()
 
 
-def wanted_files(scan: RepositoryScan) -> list[tuple[Path, ServableSettings]]:
-    """Return the model files that the version policies ask for, to look into, with settings."""
-    files: list[tuple[Path, ServableSettings]] = []
+def wanted_versions(scan: RepositoryScan) -> Iterator[tuple[ServableScan, Path]]:
+    """Iterate over what the version policies ask for: a model file, or a folder of models."""
     for servable in scan.servables:
         for number in wanted(servable.available, servable.settings.versions):
             path = servable.version(number).path
             if path is not None:
-                files.append((path, servable.settings))
+                yield servable, path
+
+
+def wanted_files(
+    scan: RepositoryScan, defined: Mapping[Path, Defined]
+) -> list[tuple[Path, ServableSettings, bool]]:
+    """Return the model files to look into, with settings, and whether to take them as exported."""
+    files: list[tuple[Path, ServableSettings, bool]] = []
+    for servable, path in wanted_versions(scan):
+        if servable.code is None:
+            files.append((path, servable.settings, False))
+            continue
+        definition = defined[path]
+        if isinstance(definition, Definition):
+            for declared in definition.models:
+                whole = not declared.with_batch_dim
+                files += [(path / file, servable.settings, whole) for file in declared.files]
     return files
 
 
-def take(scan: RepositoryScan, artifacts: Mapping[Path, Artifact], model_dir: Path) -> Inventory:
-    """Bring a scan and the artifacts of its wanted files together.
+def take(
+    scan: RepositoryScan,
+    artifacts: Mapping[Path, Artifact],
+    model_dir: Path,
+    defined: Mapping[Path, Defined] = MappingProxyType({}),
+) -> Inventory:
+    """Bring a scan, the artifacts of its wanted files and its definitions together.
 
-    ``model_dir`` is the directory as it was given, for commands that name files in it.
+    ``model_dir`` is the directory as it was given, for commands that name files in it; ``defined``
+    has an entry for each version with a ``servable_config.py``, by its folder of models.
     """
-    rows = [row for servable in scan.servables for row in _rows(servable, artifacts)]
+    rows = [row for servable in scan.servables for row in _rows(servable, artifacts, defined)]
     rows = [replace(row, call=_call(row, model_dir)) for row in rows]
     return Inventory(tuple(rows), scan.notes)
 
@@ -79,7 +125,9 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def _rows(servable: ServableScan, artifacts: Mapping[Path, Artifact]) -> list[Row]:
+def _rows(
+    servable: ServableScan, artifacts: Mapping[Path, Artifact], defined: Mapping[Path, Defined]
+) -> list[Row]:
     policy = servable.settings.versions
     chosen = wanted(servable.available, policy)
     notes = list(servable.notes)
@@ -89,11 +137,13 @@ def _rows(servable: ServableScan, artifacts: Mapping[Path, Artifact]) -> list[Ro
         notes.insert(0, f"also there, not wanted by versions = {policy}: {numbers}")
     for number in absent(servable.available, policy):
         notes.append(f"version {number} is asked for by versions = {policy} and not there")
+    labels = servable.settings.labels
+    notes += [] if servable.reason else problems(labels, set(chosen), servable.available, policy)
     if servable.reason or not servable.versions:
         reason = servable.reason or "holds no version"
         return [Row(servable.name, None, reason=reason, notes=tuple(notes))]
     rows = [
-        _row(servable, version, artifacts)
+        _row(servable, version, artifacts, defined)
         for version in reversed(servable.versions)
         if version.version in chosen or version.path is None
     ]
@@ -105,12 +155,21 @@ def _rows(servable: ServableScan, artifacts: Mapping[Path, Artifact]) -> list[Ro
     return rows
 
 
-def _row(servable: ServableScan, version: VersionScan, artifacts: Mapping[Path, Artifact]) -> Row:
+def _row(
+    servable: ServableScan,
+    version: VersionScan,
+    artifacts: Mapping[Path, Artifact],
+    defined: Mapping[Path, Defined],
+) -> Row:
     if version.path is None:
         return Row(
             servable.name, version.version, version.name,
             reason=version.reason, notes=version.notes,
         )  # fmt: skip
+    labels = tuple(n for n, v in servable.settings.labels.items() if v == version.version)
+    if servable.code is not None:
+        row = _staged(servable, version, version.path, artifacts, defined[version.path])
+        return replace(row, labels=labels)
     artifact = artifacts[version.path]
     declared = servable.triton.declaration if servable.triton else None
     verdict = judge(artifact, servable.settings, declared)
@@ -125,10 +184,45 @@ def _row(servable: ServableScan, version: VersionScan, artifacts: Mapping[Path, 
         verdict.reason,
         (*version.notes, *artifact.notes, *verdict.notes),
         servable.example,
+        labels=labels,
+    )
+
+
+def _staged(
+    servable: ServableScan,
+    version: VersionScan,
+    home: Path,
+    artifacts: Mapping[Path, Artifact],
+    defined: Defined,
+) -> Row:
+    """Return the row of a version that a ``servable_config.py`` makes."""
+    row = Row(
+        servable.name, version.version, version.name, notes=version.notes, example=servable.example
+    )
+    if isinstance(defined, LoadError):
+        return replace(row, reason=str(defined))
+    models = []
+    for declared in defined.models:
+        for file in declared.files:
+            artifact = artifacts[home / file]
+            verdict = judge(artifact, servable.settings, declared)
+            if verdict.runs:
+                artifact = replace(artifact, signature=verdict.signature)
+            models.append(Model(file, artifact, verdict))
+    reasons = [f"{m.file}: {m.verdict.reason}" for m in models if not m.verdict.runs]
+    notes = [f"{m.file}: {note}" for m in models for note in (*m.artifact.notes, *m.verdict.notes)]
+    return replace(
+        row,
+        reason="; ".join(reasons),
+        notes=(*row.notes, *notes),
+        definition=defined,
+        models=tuple(models),
     )
 
 
 def _call(row: Row, model_dir: Path) -> str:
+    if row.runs and row.definition is not None:
+        return f"curl http://localhost:{ServerSettings.rest_port}/v2/models/{quote(row.servable)}"
     if not row.runs or row.artifact is None or row.artifact.signature is None:
         return ""
     assert row.verdict is not None
@@ -151,6 +245,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "notes": list(row.notes),
         "max_batch_size": None if row.verdict is None else row.verdict.max_batch_size,
         "batch": None if row.verdict is None else row.verdict.batch.to_json(),
+        "labels": list(row.labels),
         "example": None if row.example is None else row.example.to_json(),
         "call": row.call,
     }
@@ -159,4 +254,27 @@ def _row_json(row: Row) -> dict[str, Any]:
         "detail",
     ):  # fmt: skip
         data[key] = None if found is None else found[key]
+    if row.definition is not None:
+        data |= _definition_json(row, row.definition)
     return data
+
+
+def _definition_json(row: Row, definition: Definition) -> dict[str, Any]:
+    return {
+        "methods": [
+            {"name": m.name, "inputs": list(m.inputs), "outputs": list(m.outputs)}
+            for m in definition.methods
+        ],
+        "functions": [function.name for function in definition.stages],
+        "models": [
+            {
+                "file": model.file,
+                "runs": model.verdict.runs,
+                "reason": model.verdict.reason,
+                "max_batch_size": model.verdict.max_batch_size,
+                **model.artifact.to_json(),
+                "batch": model.verdict.batch.to_json(),
+            }
+            for model in row.models
+        ],
+    }

@@ -10,6 +10,7 @@ import click
 
 from serving.cli.options import Folder, Seconds, option
 from serving.cli.server_call import TOKEN_HELP, Server, quoted, url_option
+from serving.cli.tls import TlsFiles, tls_options
 from serving.errors import ConfigError
 
 _TIMEOUT_S = 600.0
@@ -40,17 +41,23 @@ servable answers requests; until then what was loaded before does.
     help="Serve this file in place of the folder's; repeat it for each. The server keeps a copy.",
 )
 @url_option
+@tls_options
 @option("token-file", TOKEN_HELP, type=Folder(), metavar="FILE")
 @click.option(
     "--timeout-s", type=Seconds(min=0, min_open=True), default=_TIMEOUT_S, show_default=True,
     metavar="S", help="How long the load may take, in seconds.",
 )  # fmt: skip
 def load_command(
-    servable: str, files: tuple[str, ...], url: str, token_file: Path | None, timeout_s: float
+    servable: str,
+    files: tuple[str, ...],
+    url: str,
+    tls_files: TlsFiles,
+    token_file: Path | None,
+    timeout_s: float,
 ) -> None:
     """Load SERVABLE of a running server's model directory, or load it anew if it has changed."""
     parameters: dict[str, Any] = dict(map(_parameter, files))
-    server = Server(url, timeout_s, token_file)
+    server = Server(url, timeout_s, token_file, tls_files)
     server.post(f"/v2/repository/models/{quoted(servable)}/load", {"parameters": parameters})
     click.echo(f"{servable} is loaded")
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serving.cli.options import Seconds, option
+from serving.cli.tls import TlsFiles, tls_options
 from serving.errors import ConfigError
 
 if TYPE_CHECKING:
     from serving.cli.given import Given
     from serving.client import Client
-    from serving.request import Description
+    from serving.request import Description, VersionName
 
 _URL = "localhost:5500"
 _TIMEOUT_S = 60.0
@@ -28,6 +29,7 @@ Examples:
   serving predict penguins -i island=Biscoe -i sex=male -i bill_length_mm=45.2 \\
     -i bill_depth_mm=15.8 -i flipper_length_mm=215 -i body_mass_g=5300
   serving predict digits batch.npz --output npz > answers.npz
+  serving predict tongue --method detect -i text="Where is the station?"
   cat body.json | serving predict digits -
 
 \b
@@ -40,7 +42,8 @@ FILE, by its ending:
   .txt                        one row for each line, for the only input, of strings
 
 --input takes numbers as JSON, text as it is, and @FILE with any of these endings but .npz. A value
-without the batch axis is one row.
+without the batch axis is one row. To an input of any type, as a method may have, a file that is no
+JSON, .npy or .txt goes as its bytes, and .txt with --input as its text.
 
 \b
 A picture is turned upright as its EXIF says; made grey or RGB as the input has 1 or 3 channels;
@@ -69,6 +72,23 @@ class Pixels(click.ParamType[tuple[float, float]]):
         return black, white
 
 
+class Version(click.ParamType["VersionName"]):
+    """A version's number, or its label."""
+
+    name = "version"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> VersionName:
+        """Return a number as a number; whether there is such a label, the server knows."""
+        text = str(value)
+        if not text.isdecimal():
+            return text
+        if int(text) < 1:
+            self.fail(f"{text} is not in the range x>=1.", param, ctx)
+        return int(text)
+
+
 @click.command(
     "predict",
     epilog=_EPILOG,
@@ -86,11 +106,18 @@ class Pixels(click.ParamType[tuple[float, float]]):
     help="One input; repeat it for each. VALUE is JSON, text, or @FILE.",
 )
 @option("url", "The server's gRPC address.", default=_URL, metavar="HOST:PORT")
+@click.option("--tls", is_flag=True, help="Connect with TLS; implied by the options below.")
+@tls_options
 @click.option(
     "--version",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Version to ask; the server's choice if not given.",
+    type=Version(),
+    metavar="N|LABEL",
+    help="Version to ask, by number or label; the server's choice if not given.",
+)
+@click.option(
+    "--method",
+    metavar="NAME",
+    help="Method to ask, of a servable that has several.",
 )
 @click.option(
     "-o",
@@ -120,22 +147,26 @@ def predict_command(
     file: str | None,
     pairs: tuple[str, ...],
     url: str,
-    version: int | None,
+    version: VersionName | None,
+    method: str | None,
     output: str,
     pixels: tuple[float, float] | None,
     timeout_s: float,
     verbose: bool,
+    tls: bool,
+    tls_files: TlsFiles,
 ) -> None:
     """Ask SERVABLE of a running server, with the inputs in FILE or given one by one."""
     from serving.cli.given import Reader
-    from serving.client import Client
+    from serving.client import Client, Tls
 
     if file is not None and pairs:
         raise click.UsageError("give FILE or --input, not both")
     if output == "npz" and sys.stdout.isatty():
         raise click.UsageError("npz is not for a terminal: add > answers.npz")
-    with Client(url, timeout_s=timeout_s) as client:
-        known = client.describe(servable, version)
+    trust = Tls(tls_files.ca, tls_files.certificate, tls_files.key) if tls_files.given else tls
+    with Client(url, timeout_s=timeout_s, tls=trust) as client:
+        known = client.describe(servable, version, method)
         if verbose:
             click.echo(_signature(known), err=True)
         if file is None and not pairs:
@@ -145,32 +176,36 @@ def predict_command(
         for note in given.notes if verbose else ():
             click.echo(note, err=True)
         started = time.perf_counter()
-        text = _ask(client, known, version, given, output)
+        text = _ask(client, known, version, method, given, output)
         if verbose:
             click.echo(f"answered in {(time.perf_counter() - started) * 1e3:.1f} ms", err=True)
     click.echo(text, nl=isinstance(text, str))
 
 
 def _ask(
-    client: Client, known: Description, version: int | None, given: Given, output: str
+    client: Client,
+    known: Description,
+    version: VersionName | None,
+    method: str | None,
+    given: Given,
+    output: str,
 ) -> str | bytes:
     """Send the request and return the answer in the form that was asked for."""
     from serving.cli import answer
 
+    servable, id = known.servable, given.request_id
     if given.rows is not None:
         rows = client.predict_rows(
-            known.servable, given.rows, version=version, request_id=given.request_id
+            servable, given.rows, version=version, method=method, request_id=id
         )
         if output == "json":
-            return answer.to_json({"instances": rows}, known, known.version, given.request_id)
+            return answer.to_json({"instances": rows}, known, known.version, id)
         if output == "npz":
             return answer.to_npz(answer.stack(rows))
         return answer.table(rows, known)
-    outputs = client.predict(
-        known.servable, given.inputs, version=version, request_id=given.request_id
-    )
+    outputs = client.predict(servable, given.inputs, version=version, method=method, request_id=id)
     if output == "json":
-        return answer.to_json({"outputs": outputs}, known, outputs.version, given.request_id)
+        return answer.to_json({"outputs": outputs}, known, outputs.version, id)
     if output == "npz":
         return answer.to_npz(outputs)
     return answer.table(answer.split(outputs, known), known)
@@ -181,7 +216,8 @@ def _signature(known: Description) -> str:
         ", ".join(f"{spec.name} {spec.text()}" for spec in side)
         for side in (known.signature.inputs, known.signature.outputs)
     ]
-    return f"{known.servable} version {known.version}: {' -> '.join(sides)}"
+    method = f" method {known.method}" if known.method else ""
+    return f"{known.servable} version {known.version}{method}: {' -> '.join(sides)}"
 
 
 def _nothing_given(known: Description) -> ConfigError:

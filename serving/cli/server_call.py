@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 
+from serving.cli.tls import TlsFiles
 from serving.errors import ConfigError, InvalidRequest, ServingError, Unavailable
 
 URL = "http://localhost:1500"
@@ -29,10 +31,17 @@ url_option = click.option(
 
 
 class Server:
-    """A server at an address; ``token_file`` holds what it asks for."""
+    """A server at an address; ``token_file`` holds what it asks for, ``tls`` whom to trust."""
 
-    def __init__(self, url: str, timeout_s: float, token_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        token_file: Path | None = None,
+        tls: TlsFiles | None = None,
+    ) -> None:
         self._base = _base(url)
+        self._handlers = _handlers(self._base, tls or TlsFiles())
         self._timeout_s = timeout_s
         self._token = None if token_file is None else _token(token_file)
 
@@ -49,8 +58,7 @@ class Server:
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token}"
         request = urllib.request.Request(self._base + path, body, headers, method=method)
-        # No proxy: what is controlled is a server of one's own.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener = urllib.request.build_opener(*self._handlers)
         try:
             with opener.open(request, timeout=self._timeout_s) as answer:
                 return _parsed(answer.read(), self._base)
@@ -62,7 +70,10 @@ class Server:
             raise _refused(error.code, told) from None
         except TimeoutError:
             raise _no_answer(self._base, self._timeout_s) from None
-        except http.client.HTTPException:
+        except http.client.HTTPException as error:
+            shut = isinstance(error, http.client.RemoteDisconnected)
+            if shut and self._base.startswith("https:"):
+                raise _shut(self._base) from None
             raise _other_server(self._base) from None
         except (urllib.error.URLError, OSError) as error:
             if isinstance(getattr(error, "reason", None), TimeoutError):
@@ -83,6 +94,20 @@ def _base(url: str) -> str:
             f"--url {url} is no address of a server", where="--url", expected=f"such as {URL}"
         )
     return given.rstrip("/")
+
+
+def _handlers(base: str, tls: TlsFiles) -> list[urllib.request.BaseHandler]:
+    # No proxy: what is controlled is a server of one's own.
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if base.startswith("https:"):
+        handlers.append(urllib.request.HTTPSHandler(context=tls.context()))
+    elif tls.given:
+        raise ConfigError(
+            f"--url {base} is without TLS, and --tls-... options are given",
+            where="--url",
+            fix=f"--url https{base.removeprefix('http')}",
+        )
+    return handlers
 
 
 def _token(file: Path) -> str:
@@ -126,6 +151,8 @@ def _no_answer(base: str, timeout_s: float) -> ServingError:
 
 def _no_server(base: str, error: Exception) -> ServingError:
     problem = getattr(error, "reason", None) or error
+    if isinstance(problem, ssl.SSLError):
+        return _no_trust(base, problem)
     if isinstance(problem, (BrokenPipeError, ConnectionResetError)):
         return Unavailable(
             f"the server at {base} ended the connection before all was sent",
@@ -137,4 +164,23 @@ def _no_server(base: str, error: Exception) -> ServingError:
         f"no server answers at {base}: {told}",
         code="no_server",
         fix="start one with `serving start`, or give its REST address with --url",
+    )
+
+
+def _no_trust(base: str, problem: ssl.SSLError) -> ServingError:
+    told = getattr(problem, "verify_message", None) or problem.reason or str(problem)
+    fix = "--tls-ca names the file of the authority that signed the server's certificate"
+    if problem.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        fix = f"the server may be without TLS: --url http{base.removeprefix('https')}"
+    elif "ALERT" in (problem.reason or ""):
+        fix = "it may ask for a certificate: --tls-client-cert and --tls-client-key"
+    return Unavailable(f"no TLS connection to {base} came about: {told}", code="no_trust", fix=fix)
+
+
+def _shut(base: str) -> ServingError:
+    """Return the error for the end that TLS 1.3 puts to clients whose certificate is wanted."""
+    return Unavailable(
+        f"the server at {base} ended the connection at once",
+        code="no_trust",
+        fix="it may ask for a certificate: --tls-client-cert and --tls-client-key",
     )

@@ -74,6 +74,25 @@ A flag wins over the environment, the environment over the file, the file over t
     metavar="N",
 )
 @option(
+    "grpc-engine",
+    "What speaks gRPC: grpcio, or lane, this project's own, which takes less time for a call.",
+    type=click.Choice(["grpcio", "lane"]),
+    default=_DEFAULTS["grpc_engine"],
+)
+@option(
+    "tls-cert",
+    "Certificate chain (PEM) for TLS on both ports; renewed when the file changes.",
+    type=Folder(),
+    metavar="FILE",
+)
+@option("tls-key", "The private key of --tls-cert (PEM).", type=Folder(), metavar="FILE")
+@option(
+    "tls-client-ca",
+    "With TLS: admit only clients whose certificate this authority has signed (PEM).",
+    type=Folder(),
+    metavar="FILE",
+)
+@option(
     "max-request-mb",
     "Largest request, in MiB; a larger one is refused.",
     type=click.IntRange(min=1),
@@ -85,6 +104,20 @@ A flag wins over the environment, the environment over the file, the file over t
     "Shared memory that the tensors of all servables may take together, in MiB.",
     type=click.IntRange(min=1),
     default=_DEFAULTS["memory_mb"],
+    metavar="N",
+)
+@option(
+    "max-queue-size",
+    "Requests that may wait for all servables together; more are refused as overloaded.",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS["max_queue_size"],
+    metavar="N",
+)
+@option(
+    "max-queue-mb",
+    "Tensors that the requests waiting for all servables may hold together, in MiB.",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS["max_queue_mb"],
     metavar="N",
 )
 @option(
@@ -100,6 +133,27 @@ A flag wins over the environment, the environment over the file, the file over t
     type=Seconds(min=0, min_open=True),
     default=_DEFAULTS["load_timeout_s"],
     metavar="S",
+)
+@option(
+    "run-timeout-s",
+    "How long one run of a model may take, in seconds; a longer one is ended. 0: no limit.",
+    type=Seconds(min=0),
+    default=_DEFAULTS["run_timeout_s"],
+    metavar="S",
+)
+@option(
+    "heartbeat-timeout-s",
+    "How long a worker may give no sign of life before it is replaced, in seconds. 0: for ever.",
+    type=Seconds(min=0),
+    default=_DEFAULTS["heartbeat_timeout_s"],
+    metavar="S",
+)
+@option(
+    "worker-memory-limit-mb",
+    "A worker that holds more memory of its own, in MiB, is replaced between runs. 0: no limit.",
+    type=click.IntRange(min=0),
+    default=_DEFAULTS["worker_memory_limit_mb"],
+    metavar="N",
 )
 @option(
     "model-control",
@@ -143,6 +197,12 @@ A flag wins over the environment, the environment over the file, the file over t
     type=click.IntRange(min=0),
     default=_DEFAULTS["cache_mb"],
     metavar="N",
+)
+@option(
+    "client-shared-memory",
+    "Let clients on this machine send and get tensors in shared memory of theirs.",
+    is_flag=True,
+    default=_DEFAULTS["client_shared_memory"],
 )
 @option(
     "log-format",
@@ -194,7 +254,9 @@ def checked(settings: ServerSettings) -> ServerSettings:
             f"--rest-port and --grpc-port are both {settings.rest_port}", where="--grpc-port",
             expected="two different ports", fix="0 picks a free one",
         )  # fmt: skip
+    from serving.frontends.tls import certificates_of
     from serving.master.gate import check_exposed
 
+    certificates_of(settings)
     check_exposed(settings)
     return dataclasses.replace(settings, devices="cpu", model_dir=Path(settings.model_dir))

@@ -11,6 +11,7 @@ import click
 
 from serving.cli.options import Seconds
 from serving.cli.server_call import Server, url_option
+from serving.cli.tls import TlsFiles, tls_options
 from serving.repository.names import printable
 
 _TIMEOUT_S = 10.0
@@ -24,14 +25,15 @@ _WIDTHS = (60, 100)
     context_settings={"max_content_width": 100},
 )
 @url_option
+@tls_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
 @click.option(
     "--timeout-s", type=Seconds(min=0, min_open=True), default=_TIMEOUT_S, show_default=True,
     metavar="S", help="How long the server may take to answer, in seconds.",
 )  # fmt: skip
-def status_command(url: str, as_json: bool, timeout_s: float) -> None:
+def status_command(url: str, tls_files: TlsFiles, as_json: bool, timeout_s: float) -> None:
     """Show the servables of a running server with their versions, states and reasons."""
-    server = Server(url, timeout_s)
+    server = Server(url, timeout_s, tls=tls_files)
     health = server.get("/v2/health/ready", 503)
     rows = server.post("/v2/repository/index", {})
     if as_json:
@@ -52,7 +54,8 @@ def render(ready: bool, rows: list[dict[str, Any]], width: int) -> str:
     sizes = [max(len(line[i]) for line in (_HEADER, *cells)) for i in range(len(_HEADER))]
     lines += ["", _line(_HEADER, sizes)]
     for row, line in zip(rows, cells, strict=True):
-        lines.append(_line(line, sizes))
+        labels = ", ".join(map(printable, row.get("labels", ())))
+        lines.append(_line(line, sizes) + (f"  ({labels})" if labels else ""))
         reason = printable(" ".join(row["reason"].split()))
         lines += textwrap.wrap(
             reason, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False

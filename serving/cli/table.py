@@ -7,7 +7,9 @@ import textwrap
 import unicodedata
 
 from serving.cli.inventory import Inventory, Row
+from serving.definition import Definition
 from serving.repository.names import TRITON_FILE, printable
+from serving.tensor import fixed_batch
 
 _HEADER = ("SERVABLE", "VERSION", "FORMAT", "BACKEND", "BATCHED")
 _MAX_NAME = 32
@@ -54,6 +56,10 @@ def _summary(inventory: Inventory) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     version = "-" if row.version is None else str(row.version)
+    if row.definition is not None and row.runs:
+        engines = sorted({model.artifact.backend for model in row.models})
+        engines += ["python"] if row.definition.stages else []
+        return (printable(row.servable), version, "methods", ", ".join(engines) or "-", "-")
     model_format = "-" if row.artifact is None else row.artifact.format.value
     if row.artifact is None or row.verdict is None or not row.runs:
         return (printable(row.servable), version, model_format, "-", "-")
@@ -62,7 +68,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _beneath(row: Row, width: int, verbose: bool) -> list[str]:
-    lines: list[str] = []
+    labels = ", ".join(map(printable, row.labels))
+    lines = _wrapped("    labels: ", labels, width) if labels else []
     signature = None if row.artifact is None else row.artifact.signature
     if signature is not None:
         sides = [
@@ -70,6 +77,8 @@ def _beneath(row: Row, width: int, verbose: bool) -> list[str]:
             for side in (signature.inputs, signature.outputs)
         ]
         lines += _wrapped(_INDENT, " -> ".join(sides), width)
+    if row.definition is not None:
+        lines += _defined(row, row.definition, width, verbose)
     if not row.runs:
         lines += _wrapped(f"{_INDENT}does not run: ", row.reason, width)
     elif row.verdict is not None and (verbose or not row.verdict.batch.batched):
@@ -80,6 +89,29 @@ def _beneath(row: Row, width: int, verbose: bool) -> list[str]:
     for note in row.notes:
         if note.startswith(TRITON_FILE):  # what was asked for and is not done is no detail
             lines += _wrapped(f"{_INDENT}note: ", note, width)
+    return lines
+
+
+def _defined(row: Row, definition: Definition, width: int, verbose: bool) -> list[str]:
+    """Return what a ``servable_config.py`` makes of a version: its methods and its models."""
+    calls = [
+        f"{m.name}({', '.join(m.inputs)}) -> {', '.join(m.outputs)}" for m in definition.methods
+    ]
+    lines = _wrapped(f"{_INDENT}methods: ", "; ".join(calls) or "none", width)
+    for model in row.models:
+        batch, signature = model.verdict.batch, model.artifact.signature
+        fixed = None if signature is None else fixed_batch(signature, batch)
+        most = fixed or model.verdict.max_batch_size
+        how = f"batched up to {most}" if batch.batched else "not batched"
+        if not model.verdict.runs:
+            how = "does not run"
+        elif verbose or not batch.batched:
+            how += f": {batch.reason}"
+        told = f"{model.artifact.format.value}, {how}"
+        lines += _wrapped(f"{_INDENT}model {model.file}: ", told, width)
+    if verbose and definition.stages:
+        functions = ", ".join(function.name for function in definition.stages)
+        lines += _wrapped(f"{_INDENT}functions: ", functions, width)
     return lines
 
 

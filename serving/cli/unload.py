@@ -8,6 +8,7 @@ import click
 
 from serving.cli.options import Folder, Seconds, option
 from serving.cli.server_call import TOKEN_HELP, Server, quoted, url_option
+from serving.cli.tls import TlsFiles, tls_options
 
 _TIMEOUT_S = 120.0
 
@@ -19,16 +20,19 @@ _TIMEOUT_S = 120.0
 )
 @click.argument("servable")
 @url_option
+@tls_options
 @option("token-file", TOKEN_HELP, type=Folder(), metavar="FILE")
 @click.option(
     "--timeout-s", type=Seconds(min=0, min_open=True), default=_TIMEOUT_S, show_default=True,
     metavar="S", help="How long to wait, in seconds.",
 )  # fmt: skip
-def unload_command(servable: str, url: str, token_file: Path | None, timeout_s: float) -> None:
+def unload_command(
+    servable: str, url: str, tls_files: TlsFiles, token_file: Path | None, timeout_s: float
+) -> None:
     """Take SERVABLE down: its requests are answered, then its memory is given back.
 
     The server must have been started with --model-control explicit.
     """
-    server = Server(url, timeout_s, token_file)
+    server = Server(url, timeout_s, token_file, tls_files)
     server.post(f"/v2/repository/models/{quoted(servable)}/unload", {})
     click.echo(f"{servable} is unloaded")

@@ -15,5 +15,6 @@ from serving.client.aio import AsyncClient
 from serving.client.blocking import Client
 from serving.client.prediction import Prediction
 from serving.client.steps import ServableVersion
+from serving.client.tls import Tls
 
-__all__ = ["AsyncClient", "Client", "Prediction", "ServableVersion"]
+__all__ = ["AsyncClient", "Client", "Prediction", "ServableVersion", "Tls"]

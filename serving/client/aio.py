@@ -11,8 +11,10 @@ import grpc
 from serving.client import channel, failure, rows
 from serving.client.prediction import Prediction
 from serving.client.steps import Ask, Order, Pause, ServableVersion, Steps, Talk
+from serving.client.tls import Tls
+from serving.client.tls import credentials as credentials_for
 from serving.errors import ServingError
-from serving.request import Description
+from serving.request import Description, VersionName
 
 T = TypeVar("T")
 _SIDE_BY_SIDE = 32
@@ -32,11 +34,12 @@ class AsyncClient:
         *,
         timeout_s: float | None = 60.0,
         retries: int = 3,
+        tls: bool | Tls = False,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._address = address
         self._target = channel.target(address)
-        self._credentials = credentials
+        self._credentials = credentials_for(tls, credentials)
         self._timeout_s = timeout_s
         self._talk = Talk(retries)
         self._opened: grpc.aio.Channel | None = None
@@ -48,7 +51,7 @@ class AsyncClient:
         servable: str | None = None,
         inputs: Any = (),
         *,
-        version: int | None = None,
+        version: VersionName | None = None,
         method: str | None = None,
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
@@ -64,7 +67,7 @@ class AsyncClient:
         servable: str | None,
         rows_: Sequence[Any],
         *,
-        version: int | None = None,
+        version: VersionName | None = None,
         method: str | None = None,
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
@@ -74,7 +77,7 @@ class AsyncClient:
         """Run a servable on examples without batch axis; see ``Client.predict_rows``."""
         deadline = self._deadline(timeout_s)
         order = Order(servable, version, method, tuple(outputs), request_id, priority)
-        known = await self._run(self._talk.describe(servable, version, deadline))
+        known = await self._run(self._talk.describe(servable, version, method, deadline))
         groups = rows.group(rows_, known)
         places = asyncio.Semaphore(_SIDE_BY_SIDE)
 
@@ -90,11 +93,14 @@ class AsyncClient:
         return rows.join(groups, [task.result() for task in sending], known)
 
     async def describe(
-        self, servable: str | None = None, version: int | None = None
+        self,
+        servable: str | None = None,
+        version: VersionName | None = None,
+        method: str | None = None,
     ) -> Description:
         """Return what a servable takes and gives, as of now; see ``Client.describe``."""
         deadline = self._deadline(None)
-        return await self._run(self._talk.describe_now(servable, version, deadline))
+        return await self._run(self._talk.describe_now(servable, version, method, deadline))
 
     async def servables(self) -> list[ServableVersion]:
         """List every version that the server knows; see ``Client.servables``."""

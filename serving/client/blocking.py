@@ -12,8 +12,10 @@ import grpc
 from serving.client import channel, failure, rows
 from serving.client.prediction import Prediction
 from serving.client.steps import Ask, Order, Pause, ServableVersion, Steps, Talk
+from serving.client.tls import Tls
+from serving.client.tls import credentials as credentials_for
 from serving.errors import ServingError
-from serving.request import Description
+from serving.request import Description, VersionName
 
 T = TypeVar("T")
 _SIDE_BY_SIDE = 8
@@ -25,8 +27,9 @@ class Client:
 
     ``address`` is ``host:port``. ``timeout_s`` bounds each call, attempts and pauses included;
     None for no bound. ``retries`` is how often a call is made again that surely was not run:
-    nothing listened, or the server said that it is loading or shutting down. ``credentials``
-    (``grpc.ssl_channel_credentials()``) are for a proxy in front of the server that speaks TLS.
+    nothing listened, or the server said that it is loading or shutting down. ``tls`` True connects
+    with TLS and trusts the usual authorities; ``Tls(ca=...)`` says whom to trust, and which
+    certificate to show. ``credentials`` are gRPC's own, for all else that it can do.
 
     Nothing is sent before the first call. Use it in a ``with`` block, or ``close`` it.
     """
@@ -37,6 +40,7 @@ class Client:
         *,
         timeout_s: float | None = 60.0,
         retries: int = 3,
+        tls: bool | Tls = False,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._address = address
@@ -44,6 +48,7 @@ class Client:
         self._talk = Talk(retries)
         target = channel.target(address)
         options = channel.options(target)
+        credentials = credentials_for(tls, credentials)
         self._channel = (
             grpc.insecure_channel(target, options)
             if credentials is None
@@ -56,7 +61,7 @@ class Client:
         servable: str | None = None,
         inputs: Any = (),
         *,
-        version: int | None = None,
+        version: VersionName | None = None,
         method: str | None = None,
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
@@ -67,7 +72,10 @@ class Client:
 
         ``servable`` may be None when the server has exactly one. ``inputs`` is a dict by name, a
         tuple in the signature's order, or the value of the only input. A value is an array, or
-        nested lists, numbers or text, which become the declared dtype. ``outputs`` names those
+        nested lists, numbers or text, which become the declared dtype. ``method`` may be None
+        where a servable has one, or one called ``predict``; axis 0 of its inputs and outputs
+        counts instances, and what it declares no dtype for goes as numpy has it: INT64, FP64,
+        TEXT for str, BYTES for bytes. ``outputs`` names those
         that are wanted (all). ``priority`` 0 is the most urgent. ``timeout_s`` None is the
         client's own. Raises ``ServingError``: InvalidRequest, NotFound, Overloaded, Unavailable,
         DeadlineExceeded, ExecutionFailed...
@@ -80,7 +88,7 @@ class Client:
         servable: str | None,
         rows_: Sequence[Any],
         *,
-        version: int | None = None,
+        version: VersionName | None = None,
         method: str | None = None,
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
@@ -91,11 +99,12 @@ class Client:
 
         A row is a dict by name, a tuple in order, or the value of the only input; rows may
         differ in shape. They go out in as few requests as the servable allows. Everything else is
-        as in ``predict``; if one request fails, its error is raised and no row is returned.
+        as in ``predict``; if one request fails, its error is raised and no row is returned. Rows
+        of a method whose outputs may be of any type go one by one.
         """
         deadline = self._deadline(timeout_s)
         order = Order(servable, version, method, tuple(outputs), request_id, priority)
-        known = self._run(self._talk.describe(servable, version, deadline))
+        known = self._run(self._talk.describe(servable, version, method, deadline))
         groups = rows.group(rows_, known)
         work = [self._talk.send(order, sent.inputs, known, deadline) for sent in groups]
         if len(work) == 1:
@@ -105,10 +114,18 @@ class Client:
                 answers = list(threads.map(self._run, work))
         return rows.join(groups, answers, known)
 
-    def describe(self, servable: str | None = None, version: int | None = None) -> Description:
-        """Return what a servable takes and gives, as of now: signature, batching, versions."""
+    def describe(
+        self,
+        servable: str | None = None,
+        version: VersionName | None = None,
+        method: str | None = None,
+    ) -> Description:
+        """Return what a servable takes and gives, as of now: signature, batching, versions.
+
+        ``method`` is which of its methods is described.
+        """
         deadline = self._deadline(None)
-        return self._run(self._talk.describe_now(servable, version, deadline))
+        return self._run(self._talk.describe_now(servable, version, method, deadline))
 
     def servables(self) -> list[ServableVersion]:
         """List every version that the server knows, with its state and why it is not READY."""

@@ -28,6 +28,11 @@ _TOO_LARGE = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")
 _NOT_CONNECTED = "failed to connect"
 _NOT_RESOLVED = ("errors resolving", "DNS resolution failed")
 _HTTP_1 = "http1"
+_HANDSHAKE = "andshake failed"
+_WITHOUT_TLS = "WRONG_VERSION_NUMBER"
+_OTHER_NAME = "Hostname Verification"
+# The end of a server that wants TLS, or a certificate, from a client that has shown neither.
+_SHUT = ("Socket closed", "Connection reset")
 
 
 def from_rpc(
@@ -79,6 +84,13 @@ def _unreachable(address: str, details: str) -> ServingError:
             f"there is no host of that name: {address}", code=NO_SERVER,
             fix="give host:port, such as localhost:5500",
         )  # fmt: skip
+    if _NOT_CONNECTED in details and (_HANDSHAKE in details or _OTHER_NAME in details):
+        return _no_trust(address, details)
+    if _NOT_CONNECTED in details and any(words in details for words in _SHUT):
+        return errors.Unavailable(
+            f"what listens on {address} ended the connection at once", code=NO_SERVER,
+            fix="it may ask for TLS (tls=Tls(ca=...), --tls-ca), or for a client's certificate",
+        )  # fmt: skip
     if _NOT_CONNECTED in details:
         return errors.Unavailable(
             f"nothing listens on {address}", code=NO_SERVER,
@@ -86,4 +98,16 @@ def _unreachable(address: str, details: str) -> ServingError:
         )  # fmt: skip
     return errors.Unavailable(
         f"the connection to {address} was lost: {details}", code="connection_lost"
+    )
+
+
+def _no_trust(address: str, details: str) -> ServingError:
+    """Return why a connection came about and its TLS did not."""
+    problem, fix = "its certificate is not trusted", "tls=Tls(ca=...), or --tls-ca, says whom to"
+    if _WITHOUT_TLS in details:
+        problem, fix = "it is without TLS", "leave TLS out, or give the port that has it"
+    elif _OTHER_NAME in details:
+        problem, fix = "its certificate is for another name", "use a name that it is for"
+    return errors.Unavailable(
+        f"no TLS connection to {address} came about: {problem}", code="no_trust", fix=fix
     )

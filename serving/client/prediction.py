@@ -10,7 +10,7 @@ import numpy as np
 
 from serving.errors import InternalError
 from serving.protobuf import Malformed
-from serving.tensor import BY_NAME, Array, element_count, shape_text
+from serving.tensor import TEXT, Array, element_count, shape_text
 from serving.v1 import tensors
 from serving.v1.stubs import serving_v1_pb2 as pb
 from serving.v1.tensors import Sealed
@@ -20,8 +20,9 @@ class Prediction(Mapping[str, Array]):
     """Outputs by name, in the model's order; ``servable``, ``version`` and ``id`` say whose.
 
     Numbers come in their own dtype, BF16 as raw 16-bit patterns in uint16 arrays. Strings come
-    as object arrays of ``str``; of ``bytes`` when one of them is no UTF-8. Sequences and maps
-    come as object arrays of Python lists and dicts, one a row. Every array is writable.
+    as object arrays of ``str``; of ``bytes`` when one of them is no UTF-8. A method's text comes
+    as ``str`` and its bytes as ``bytes``. Sequences and maps come as object arrays of Python lists
+    and dicts, one a row. Every array is writable.
     """
 
     def __init__(self, servable: str, version: int, id: str, outputs: Mapping[str, Array]) -> None:
@@ -44,25 +45,31 @@ class Prediction(Mapping[str, Array]):
         return f"Prediction({self.servable!r} version {self.version}; {outputs})"
 
 
-def read(data: bytes) -> Prediction:
-    """Return what a serialised PredictResponse holds; raises InternalError if it is none."""
+def read(data: bytes, *, is_method: bool = False) -> Prediction:
+    """Return what a serialised PredictResponse holds; raises InternalError if it is none.
+
+    A method tells text from bytes, a model does not.
+    """
     try:
         parcel = tensors.unpack(data, tensors.RESPONSE_OUTPUTS)
         head = pb.PredictResponse.FromString(parcel.head)
-        outputs = dict(_output(sealed) for sealed in parcel.tensors)
+        outputs = dict(_output(sealed, is_method) for sealed in parcel.tensors)
     except (Malformed, KeyError, ValueError) as error:
         raise InternalError(f"the server's answer cannot be read: {error!r}") from error
     return Prediction(head.servable, head.version, head.id, outputs)
 
 
-def _output(sealed: Sealed) -> tuple[str, Array]:
+def _output(sealed: Sealed, is_method: bool) -> tuple[str, Array]:
     message, data = sealed.open()
-    dtype, shape = BY_NAME[message.dtype], tuple(message.shape)
+    dtype, shape = tensors.DTYPES[message.dtype], tuple(message.shape)
     if dtype.numpy is not None:
         # Copied, so that it is aligned and writable and does not keep the whole answer alive.
         return message.name, np.frombuffer(data, dtype.numpy).reshape(shape).copy()
     items: Sequence[Any] = message.items
-    items = [json.loads(item) for item in items] if message.json else text(items)
+    if message.json:
+        items = [json.loads(item) for item in items]
+    elif dtype is TEXT or not is_method:
+        items = text(items)
     return message.name, objects(items, shape)
 
 

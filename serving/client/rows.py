@@ -18,7 +18,7 @@ from serving.client.inputs import by_name
 from serving.client.prediction import Prediction, objects
 from serving.errors import InternalError, InvalidRequest, did_you_mean, listing
 from serving.request import Description
-from serving.tensor import Tensor, TensorSpec, shape_text
+from serving.tensor import ANY, Tensor, TensorSpec, shape_text
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,14 @@ def group(rows: Sequence[Any], known: Description) -> list[Group]:
     """Return the requests that the rows make; raises InvalidRequest naming the row."""
     axes = _axes(known.batch.inputs, len(known.signature.inputs))
     read = [_row(row, f"rows[{place}]", known, axes) for place, row in enumerate(rows)]
+    # Answers of any type may differ from row to row, and then cannot come as one.
+    is_open = any(spec.dtype is ANY for spec in known.signature.outputs)
+    stacks = known.batch.batched and not is_open
     alike: dict[Any, list[int]] = {}
     for place, tensors in enumerate(read):
-        alone = None if known.batch.batched else place
+        alone = None if stacks else place
         look = [
-            t.shape if axis is not None else (t.shape, _content(t))
+            (t.dtype.name, t.shape, None if axis is not None else _content(t))
             for t, axis in zip(tensors, axes, strict=True)
         ]
         alike.setdefault((alone, *look), []).append(place)

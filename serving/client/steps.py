@@ -26,13 +26,15 @@ from serving.errors import (
     ServingError,
     Unavailable,
 )
-from serving.request import Description
+from serving.request import Description, VersionName
 from serving.tensor import Tensor
 from serving.v1 import description as wire_description
 from serving.v1 import tensors
 from serving.v1.stubs import serving_v1_pb2 as pb
 
 T = TypeVar("T")
+Key = tuple[str | None, VersionName | None, str | None]
+"""Servable, version and method as a caller names them."""
 _POLL_S = 0.1
 
 
@@ -73,7 +75,7 @@ class Order:
     """What a caller asks for besides inputs; None and empty mean the server's own choice."""
 
     servable: str | None = None
-    version: int | None = None
+    version: VersionName | None = None
     method: str | None = None
     outputs: tuple[str, ...] = ()
     request_id: str = ""
@@ -95,7 +97,7 @@ class Talk:
         self._retries = retries
         self._clock = clock
         self._chance = chance
-        self._known: dict[tuple[str | None, int | None], Description] = {}
+        self._known: dict[Key, Description] = {}
 
     def deadline(self, timeout_s: float | None) -> float | None:
         """Return the monotonic time at which a timeout that begins now ends."""
@@ -107,7 +109,7 @@ class Talk:
 
     def predict(self, order: Order, inputs: Any, deadline: float | None) -> Steps[Prediction]:
         """Run one request."""
-        key = (order.servable, order.version)
+        key = (order.servable, order.version, order.method)
         fresh = key not in self._known
         known = yield from self.describe(*key, deadline)
         try:
@@ -128,36 +130,47 @@ class Talk:
 
         Where the answer shows that to be out of date, the next request asks anew.
         """
-        key, payload = (order.servable, order.version), request(order, inputs)
+        key, payload = (order.servable, order.version, order.method), request(order, inputs)
         try:
-            answer = prediction.read((yield from self._call("Predict", payload, deadline)))
+            data = yield from self._call("Predict", payload, deadline)
+            answer = prediction.read(data, is_method=bool(known.method))
         except InvalidRequest:
             self._known.pop(key, None)
             raise
-        if order.version is None and answer.version != known.version:
+        if answer.version != known.version:  # another is preferred, or a label stands for it
             self._known.pop(key, None)
         return answer
 
     def describe(
-        self, servable: str | None, version: int | None, deadline: float | None
+        self,
+        servable: str | None,
+        version: VersionName | None,
+        method: str | None,
+        deadline: float | None,
     ) -> Steps[Description]:
         """Return what a servable takes and gives; asks the server once."""
-        found = self._known.get((servable, version))
+        found = self._known.get((servable, version, method))
         if found is None:
-            found = yield from self.describe_now(servable, version, deadline)
+            found = yield from self.describe_now(servable, version, method, deadline)
         return found
 
     def describe_now(
-        self, servable: str | None, version: int | None, deadline: float | None
+        self,
+        servable: str | None,
+        version: VersionName | None,
+        method: str | None,
+        deadline: float | None,
     ) -> Steps[Description]:
         """Return what a servable takes and gives, as of now."""
-        request = pb.DescribeRequest(servable=servable or "", version=version or 0)
+        request = pb.DescribeRequest(
+            servable=servable or "", method=method or "", **_version(version)
+        )
         answer = yield from self._call("Describe", request.SerializeToString(), deadline)
         try:
             found = wire_description.from_message(pb.DescribeResponse.FromString(answer))
         except (DecodeError, KeyError) as error:
             raise _unreadable(error) from error
-        self._known[servable, version] = found
+        self._known[servable, version, method] = found
         return found
 
     def servables(self, deadline: float | None) -> Steps[list[ServableVersion]]:
@@ -224,7 +237,7 @@ def request(order: Order, inputs: list[Tensor]) -> bytes:
     """Return a serialised PredictRequest."""
     head = pb.PredictRequest(
         servable=order.servable or "",
-        version=order.version or 0,
+        **_version(order.version),
         method=order.method or "",
         id=order.request_id,
         outputs=order.outputs,
@@ -232,6 +245,11 @@ def request(order: Order, inputs: list[Tensor]) -> bytes:
     )
     sealed = [(tensor, False) for tensor in inputs]
     return tensors.pack(head.SerializeToString(), tensors.REQUEST_INPUTS, sealed)
+
+
+def _version(version: VersionName | None) -> dict[str, Any]:
+    """Return the fields that name a version: its number, or its label."""
+    return {"label": version} if isinstance(version, str) else {"version": version or 0}
 
 
 def _unreadable(error: Exception) -> InternalError:

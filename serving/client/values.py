@@ -2,7 +2,8 @@
 
 Arrays say what they are, so they are taken as they are or widened without loss; anything else is
 refused with the cast that would do it. Lists, numbers and text say nothing, so they become the
-declared dtype if every value fits it.
+declared dtype if every value fits it. Where any dtype may be, they are what numpy makes of them,
+``str`` is TEXT and ``bytes`` is BYTES.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import numpy as np
 
 from serving.errors import InvalidRequest
 from serving.tensor import (
+    ANY,
     BF16,
     BOOL,
     BYTES,
     DTYPES,
+    TEXT,
     UINT16,
     Array,
     DType,
@@ -30,12 +33,16 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 def to_tensor(name: str, value: Any, spec: TensorSpec | None) -> Tensor:
-    """Return the value as a tensor of the declared dtype; ``spec`` None means not declared.
+    """Return the value as a tensor of the declared dtype, if one is; ``spec`` None is not known.
 
     Shapes are left to the server, but for one courtesy: a bare number or text is taken where all
     declared sizes may be 1. Raises InvalidRequest.
     """
     where = f"inputs.{name}"
+    if spec is not None and spec.dtype is ANY:
+        tensor = to_tensor(name, value, None)
+        is_text = tensor.array is None and _is_text(value)
+        return Tensor(name, TEXT, tensor.shape, items=tensor.items) if is_text else tensor
     wanted = None if spec is None else spec.dtype
     if hasattr(value, "__array__") and not isinstance(value, np.generic):
         return _from_array(name, np.asarray(value), wanted, where)
@@ -132,6 +139,15 @@ def _holds_text(value: Any) -> bool:
     while isinstance(value, (list, tuple)) and value:
         value = value[0]
     return isinstance(value, (str, *_BYTES))
+
+
+def _is_text(value: Any) -> bool:
+    """Return whether strings, however nested, are all ``str``."""
+    if hasattr(value, "__array__"):
+        value = np.asarray(value).tolist()
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_text, value))
+    return isinstance(value, str)
 
 
 def _text(value: Any, where: str) -> tuple[tuple[int, ...], list[bytes]]:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from serving.frontends.method import example, model_name
 from serving.frontends.plan import plan_for
 from serving.repository.example import REQUEST_FILE
 from serving.request import Description
-from serving.tensor import BOOL, BYTES, Dim, TensorSpec, element_count
+from serving.tensor import ANY, BOOL, BYTES, Dim, TensorSpec, element_count
 
 _MOST_ELEMENTS = 64
 """A neutral value larger than this is cut short: nobody pastes a whole image by hand."""
 _LONGEST_BODY = 160
+_CUT = "# the lists are cut short here: send as many elements as the signature says\n"
+_OPEN = "# a single 0 stands for any value: what it has to be, the method decides\n"
 
 
 def body(description: Description) -> tuple[dict[str, Any], bool]:
@@ -23,23 +26,28 @@ def body(description: Description) -> tuple[dict[str, Any], bool]:
 
     It is the example that lies beside the servable, or else one instance of neutral values.
     """
-    example = description.details.get("example")
-    if example is not None:
-        return example["request"], False
+    found = example(description)
+    if found is not None:
+        return found["request"], False
     instance, shortened = {}, False
+    named = {"method": description.method} if description.method else {}
     for item in plan_for(description).inputs:
         dims = item.row or ()
         shortened |= _is_large(dims)
         instance[item.spec.name] = _neutral(item.spec, dims)
-    return {"servable": description.servable, "instances": [instance]}, shortened
+    return {"servable": description.servable, **named, "instances": [instance]}, shortened
 
 
 def on_page(description: Description, base_url: str) -> str:
     """Return a curl command of several lines that carries its whole body."""
     document, shortened = body(description)
-    note = "# the lists are cut short here: send as many elements as the signature says\n"
+    note = _CUT if shortened else ""
+    if example(description) is None and any(
+        spec.dtype is ANY for spec in description.signature.inputs
+    ):
+        note += _OPEN
     return (
-        f"{note if shortened else ''}curl {base_url.rstrip('/')}/predict "
+        f"{note}curl {base_url.rstrip('/')}/predict "
         f"-H 'Content-Type: application/json' \\\n  -d {_shell(document)}"
     )
 
@@ -50,12 +58,15 @@ def one_line(description: Description, base_url: str, model_dir: Path) -> str:
     A body that lies in a file is sent from there; where one would be too long, the command asks
     for the servable's inputs and outputs instead.
     """
-    if "example" in description.details:
+    if example(description) is not None:
         file = model_dir / description.servable / REQUEST_FILE
         return f"curl {base_url}/predict -d {shlex.quote(f'@{file}')}"
     document, shortened = body(description)
     if shortened or len(_shell(document)) > _LONGEST_BODY:
-        return f"curl {base_url}/v2/models/{quote(description.servable)}"
+        name = description.servable
+        if description.method:
+            name = model_name(name, description.method)
+        return f"curl {base_url}/v2/models/{quote(name, safe=':')}"
     return f"curl {base_url}/predict -d {_shell(document)}"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from serving.errors import InvalidRequest, did_you_mean, listing
 from serving.frontends.plan import Dims
 from serving.frontends.value import Value
-from serving.tensor import TensorSpec, shape_text
+from serving.tensor import BY_NAME, DType, TensorSpec, shape_text
 
 
 def check_shape(shape: tuple[int, ...], dims: Dims, where: str, fix: str = "") -> None:
@@ -71,6 +73,35 @@ def check_dtype(given: str, spec: TensorSpec, where: str) -> None:
             expected=spec.dtype.name,
             given=given[:40],
         )
+
+
+def named_dtype(given: str, where: str) -> DType:
+    """Return the dtype that a client names for an input of any type; raises InvalidRequest."""
+    dtype = BY_NAME.get(given)
+    if dtype is None:
+        raise InvalidRequest(
+            f"{given[:40]!r} is no dtype",
+            code="unknown_dtype",
+            where=where,
+            expected=f"one of {listing(BY_NAME, len(BY_NAME))}",
+            fix=did_you_mean(given[:40].upper(), BY_NAME),
+        )
+    return dtype
+
+
+def check_text(items: Sequence[bytes], where: str) -> None:
+    """Raise InvalidRequest unless strings that a client calls text are UTF-8."""
+    for index, item in enumerate(items):
+        try:
+            item.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                "a string is not UTF-8",
+                code="not_text",
+                where=where,
+                given=f"other bytes in element {index}",
+                fix="send what is no text as plain BYTES",
+            ) from None
 
 
 def check_names(given: set[str], specs: tuple[TensorSpec, ...], where: str) -> None:

@@ -31,6 +31,14 @@ class Entry(NamedTuple):
     version: str
     state: str
     reason: str
+    labels: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as REST answers it; beyond Triton's it names labels, where there are."""
+        told = self._asdict()
+        if not self.labels:
+            del told["labels"]
+        return told
 
 
 def entries(rows: Iterable[Mapping[str, Any]], *, ready: bool = False) -> Iterator[Entry]:
@@ -39,7 +47,8 @@ def entries(rows: Iterable[Mapping[str, Any]], *, ready: bool = False) -> Iterat
         state = _STATES[row["state"]]
         if not ready or state == "READY":
             version = "" if row["version"] is None else str(row["version"])
-            yield Entry(row["name"], version, state, row["reason"])
+            labels = tuple(row.get("labels", ()))
+            yield Entry(row["name"], version, state, row["reason"], labels)
 
 
 def read_override(config: str, files: Mapping[str, bytes]) -> Override:

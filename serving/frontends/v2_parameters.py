@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serving.errors import InvalidRequest, Unimplemented
+from serving.frontends.method import checked
 
 Scalar = str | int | float | bool
 
@@ -22,9 +23,11 @@ class Parameters:
     """A request's parameters, understood.
 
     ``priority`` is the data plane's (0 the most urgent): V2 counts from 1, and its 0 means "not
-    said". ``timeout_s`` is None without a limit. ``custom`` are those left for the servable.
+    said". ``timeout_s`` is None without a limit. ``method`` is empty where it is not said.
+    ``custom`` are those left for the servable.
     """
 
+    method: str = ""
     priority: int = 0
     timeout_s: float | None = None
     sequence: str = ""
@@ -38,8 +41,8 @@ NONE = Parameters()
 def understand(given: Mapping[str, Scalar], where: str = "parameters") -> Parameters:
     """Sort out a request's parameters.
 
-    Raises InvalidRequest for a wrong type or a name that is reserved for servers, and
-    Unimplemented for what this server knows of and does not do.
+    Raises InvalidRequest for a wrong type or a name that is reserved for servers, NotFound for
+    what can be no method, and Unimplemented for what this server knows of and does not do.
     """
     custom = dict(given)
     for name in custom:
@@ -53,6 +56,7 @@ def understand(given: Mapping[str, Scalar], where: str = "parameters") -> Parame
     priority = integer(custom.pop("priority", 0), f"{where}.priority", _MAX_PRIORITY)
     timeout_us = integer(custom.pop("timeout", 0), f"{where}.timeout", _MAX_TIMEOUT_US)
     return Parameters(
+        method=_method(custom.pop("method", ""), f"{where}.method"),
         priority=max(0, priority - 1),
         timeout_s=timeout_us / 1e6 if timeout_us else None,
         sequence=_sequence(custom, where),
@@ -63,6 +67,18 @@ def understand(given: Mapping[str, Scalar], where: str = "parameters") -> Parame
     )
 
 
+def _method(value: Scalar, where: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(
+            "a parameter has the wrong type",
+            code="bad_parameter",
+            where=where,
+            expected="the name of a method",
+            given=repr(value)[:60],
+        )
+    return checked(value, where)
+
+
 def _sequence(custom: dict[str, Scalar], where: str) -> str:
     key = custom.pop("sequence_id", 0)
     if isinstance(key, str):
@@ -71,20 +87,35 @@ def _sequence(custom: dict[str, Scalar], where: str) -> str:
 
 
 def refuse_tensor_parameters(given: Mapping[str, Scalar], where: str) -> None:
-    """Raise Unimplemented for a tensor's parameters that would change its meaning."""
-    for name in given:
-        if name.startswith("shared_memory_"):
-            raise Unimplemented(
-                "tensors in shared memory are not offered here",
-                where=f"{where}.{name[:80]}",
-                fix="send the tensor in the body, as binary data",
-            )
-        if name == "classification":
-            raise Unimplemented(
-                "the classification extension is not offered here",
-                where=f"{where}.classification",
-                fix="ask for the output and take its largest elements",
-            )
+    """Raise Unimplemented for a tensor's parameters that would change its meaning.
+
+    Those about shared memory are left to ``serving.frontends.shared_memory``.
+    """
+    if "classification" in given:
+        raise Unimplemented(
+            "the classification extension is not offered here",
+            where=f"{where}.classification",
+            fix="ask for the output and take its largest elements",
+        )
+
+
+def other_method(named: str, said: str) -> InvalidRequest:
+    """Return the error for parameters that ask for another method than the model's name."""
+    return InvalidRequest(
+        "the parameters name another method than the model's name does",
+        code="bad_parameter",
+        where="parameters.method",
+        expected=repr(named[:80]),
+        given=repr(said[:80]),
+    )
+
+
+def says_text(given: Mapping[str, Scalar]) -> bool:
+    """Return whether a tensor's parameters say that its BYTES are text (MLServer's content types).
+
+    Matters only where a method takes both.
+    """
+    return given.get("content_type") == "str"
 
 
 def integer(value: Scalar, where: str, most: int) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from serving.dataplane import DataPlane
+from serving.frontends.method import of_model, servable_of
+from serving.request import VersionName
 from serving.statistics import Runs, VersionStatistics
 
 _TURNED_AWAY = frozenset({"overloaded", "deadline_exceeded"})
@@ -23,19 +25,22 @@ CAUSES = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 
 
 def document(
-    plane: DataPlane, servable: str | None = None, version: int | None = None
+    plane: DataPlane, servable: str | None = None, version: VersionName | None = None
 ) -> dict[str, Any]:
     """Return the statistics of every version, of one servable's, or of one version.
 
+    Methods, and models behind them, are counted one by one, under "servable:".
     Raises NotFound and Unavailable for what is not known or not READY.
     """
     if servable is not None:
-        plane.describe(servable, version)
+        described = of_model(plane, servable, version)
+        version = described.version if isinstance(version, str) else version
     return {
         "model_stats": [
             _model(seen)
             for seen in plane.statistics().versions
-            if servable in (None, seen.servable) and version in (None, seen.version)
+            if servable in (None, seen.servable, servable_of(seen.servable))
+            and version in (None, seen.version)
         ]
     }
 

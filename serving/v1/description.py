@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serving.request import Description
-from serving.tensor import BY_NAME, BatchAxes, Dim, Signature, TensorSpec
+from serving.tensor import ANY, BatchAxes, Dim, Signature, TensorSpec
 from serving.v1.stubs import serving_v1_pb2 as pb
+from serving.v1.tensors import DTYPES
+
+_DTYPES = {**DTYPES, ANY.name: ANY}
 
 
 def to_message(description: Description) -> pb.DescribeResponse:
@@ -23,6 +26,9 @@ def to_message(description: Description) -> pb.DescribeResponse:
         batching=batch.reason,
         max_batch_size=description.max_batch_size if batch.batched else 0,
         platform=description.platform,
+        labels=description.labels,
+        method=description.method,
+        methods=description.methods,
     )
 
 
@@ -46,6 +52,9 @@ def from_message(message: pb.DescribeResponse) -> Description:
         platform=message.platform,
         ready=message.ready,
         versions=tuple(message.versions),
+        labels=dict(message.labels),
+        method=message.method,
+        methods=tuple(message.methods),
     )
 
 
@@ -73,7 +82,7 @@ def _dim(dim: Dim) -> pb.Dim:
 def _spec(message: pb.TensorSpec) -> TensorSpec:
     shape = tuple(dim.name if dim.size < 0 else dim.size for dim in message.shape)
     return TensorSpec(
-        message.name, BY_NAME[message.dtype], None if message.any_rank else shape, message.json
+        message.name, _DTYPES[message.dtype], None if message.any_rank else shape, message.json
     )
 
 

@@ -7,6 +7,7 @@ protobuf sees the message.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,12 +16,15 @@ from google.protobuf.message import DecodeError
 
 from serving import protobuf
 from serving.protobuf import Buffer, Malformed, TooManyFields
-from serving.tensor import Tensor
+from serving.tensor import BY_NAME, TEXT, DType, Tensor
 from serving.v1.stubs import serving_v1_pb2 as pb
 
 REQUEST_INPUTS = 5
 RESPONSE_OUTPUTS = 4
 """Numbers of the fields that hold tensors, in PredictRequest and PredictResponse."""
+
+DTYPES: Mapping[str, DType] = {**BY_NAME, TEXT.name: TEXT}
+"""Dtypes of tensors by their names in messages."""
 
 _DATA = 4
 _FEW_FIELDS = 256

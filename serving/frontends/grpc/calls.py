@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any, TypeVar, TypeVarTuple
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import grpc
 
@@ -28,7 +29,34 @@ Context = Any
 Call = Callable[[bytes, Context], Awaitable[bytes]]
 """A unary call: takes and gives serialised messages, raises ServingError."""
 
+Finish = Callable[[bytes | BaseException], None]
+"""Takes what a call came to: the serialised answer, or what went wrong."""
+
 _log = logging.getLogger("serving.frontends.grpc")
+
+
+class Running(Protocol):
+    """A call that runs without a task."""
+
+    def abandon(self) -> None:
+        """Nobody waits any more: withdraw it, and finish nothing."""
+        ...
+
+
+Direct = Callable[[bytes, Context, Finish], Running | None]
+"""Begins a unary call without a task, and finishes it once, unless it is abandoned.
+
+Returns None, having done nothing, when the call is better run as a ``Call``; raises what it
+refuses.
+"""
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A method's way without a task; ``ending`` counts what went wrong and says how calls end."""
+
+    begin: Direct
+    ending: Callable[[BaseException], Outcome]
 
 
 class Inference:
@@ -38,7 +66,7 @@ class Inference:
     """
 
     def __init__(self, plane: DataPlane, threads: Executor) -> None:
-        self._plane = plane
+        self.plane = plane
         self._threads = threads
         self._running = 0
         self._draining = False
@@ -65,14 +93,14 @@ class Inference:
 
     async def answer(self, request: InferRequest) -> InferResponse:
         """Run a request; the caller releases the response."""
-        claim = self._plane.claim(request)
+        claim = self.plane.claim(request)
         try:
-            self._plane.commit(claim)
+            self.plane.commit(claim)
             return await claim.answer
         except asyncio.CancelledError:
             # Either this call was cancelled (the client left, its deadline passed) or the plane
             # cancelled the answer. The answer may have come in between: nobody reads it now.
-            self._plane.abandon(claim)
+            self.plane.abandon(claim)
             _give_back(claim.answer)
             raise
 
@@ -80,7 +108,7 @@ class Inference:
         self, response: InferResponse, encode: Callable[[InferResponse], bytes], heavy_bytes: int
     ) -> bytes:
         """Encode a response and release it; on a thread when it holds more bytes of strings."""
-        if not _packs_many_strings(response, heavy_bytes):
+        if not packs_many_strings(response, heavy_bytes):
             try:
                 return encode(response)
             finally:
@@ -113,6 +141,20 @@ def service(
     return grpc.method_handlers_generic_handler(name, handlers)
 
 
+def shortcuts(
+    name: str,
+    calls: Mapping[str, Direct],
+    outcome: Callable[[ServingError], Outcome],
+    plane: DataPlane,
+) -> dict[str, Shortcut]:
+    """Return the shortcuts of a service, by path; the same calls are in its handler."""
+
+    def ending(error: BaseException) -> Outcome:
+        return _ending(error, outcome, plane)
+
+    return {f"/{name}/{method}": Shortcut(call, ending) for method, call in calls.items()}
+
+
 def request_id(context: Context) -> str:
     """Return the id that the call's metadata names, or nothing."""
     for key, value in context.invocation_metadata() or ():
@@ -125,22 +167,32 @@ def _guarded(call: Call, outcome: Callable[[ServingError], Outcome], plane: Data
     async def guarded(data: bytes, context: Context) -> bytes:
         try:
             return await call(data, context)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as withdrawn:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            error: ServingError = Cancelled("the request was withdrawn by the server")
-        except ServingError as known:
-            error = known
-        except Exception:
-            _log.exception("a gRPC call failed")
-            error = InternalError("the server failed on this request; its log says more")
-        plane.answered_with(error, "grpc")
-        end = outcome(error)
+            end = _ending(withdrawn, outcome, plane)
+        except Exception as error:
+            end = _ending(error, outcome, plane)
         await context.abort(end.code, end.details, end.trailers)
         raise AssertionError("context.abort returned")
 
     return guarded
+
+
+def _ending(
+    error: BaseException, outcome: Callable[[ServingError], Outcome], plane: DataPlane
+) -> Outcome:
+    """Return how a call ends that failed, and count it."""
+    if isinstance(error, asyncio.CancelledError):
+        known: ServingError = Cancelled("the request was withdrawn by the server")
+    elif isinstance(error, ServingError):
+        known = error
+    else:
+        _log.error("a gRPC call failed", exc_info=error)
+        known = InternalError("the server failed on this request; its log says more")
+    plane.answered_with(known, "grpc")
+    return outcome(known)
 
 
 def _give_back(answer: asyncio.Future[InferResponse]) -> None:
@@ -148,7 +200,8 @@ def _give_back(answer: asyncio.Future[InferResponse]) -> None:
         answer.result().release()
 
 
-def _packs_many_strings(response: InferResponse, heavy_bytes: int) -> bool:
+def packs_many_strings(response: InferResponse, heavy_bytes: int) -> bool:
+    """Return whether an answer holds more bytes of strings, which are written one by one."""
     for tensor in response.outputs:
         items = tensor.items
         if items is not None and 4 * len(items) + tensor.nbytes > heavy_bytes:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2_grpc
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
 from serving.frontends.grpc.status import outcome
+from serving.frontends.method import of_model
 
 NAME = "grpc.health.v1.Health"
 TICK_S = 0.1
@@ -78,7 +79,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if service:
             # Asked even when the answer is no already: an unknown name must stay unknown.
             try:
-                ready = self._plane.describe(service).ready and ready
+                ready = of_model(self._plane, service).ready and ready
             except Unavailable:
                 ready = False
         return _Status.SERVING if ready and not self._draining else _Status.NOT_SERVING

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from serving.frontends import raw_tensor
 from serving.frontends.grpc import wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
-from serving.request import Description, InferRequest
+from serving.request import Description, InferRequest, VersionName
 from serving.tensor import DType, Tensor
 
 _MOST = 1024
@@ -20,10 +20,14 @@ _LONGEST_BYTES = 4096
 
 
 class Known(NamedTuple):
-    """What a head says: all of a request but values, id and deadline."""
+    """What a head says: all of a request but values, id and deadline.
 
-    name: str
-    version: int | None
+    ``model`` is the name that it asks for, ``target`` what that stands for: servable, version and
+    method.
+    """
+
+    model: str
+    target: tuple[str, VersionName | None, str | None]
     description: Description
     inputs: tuple[tuple[str, DType, tuple[int, ...]], ...]
     outputs: tuple[str, ...] | None
@@ -44,7 +48,8 @@ class Known(NamedTuple):
         return InferRequest(
             self.description.servable,
             tuple(tensors),
-            version=self.version,
+            version=self.target[1],
+            method=self.target[2],
             outputs=self.outputs,
             id=id,
             deadline=deadline,
@@ -84,7 +89,7 @@ class KnownHeads:
             self._known.clear()
         self._known[parcel.head] = Known(
             message.model_name,
-            request.version,
+            (request.servable, request.version, request.method),
             description,
             tuple([(t.name, t.dtype, t.shape) for t in inputs]),
             request.outputs,

@@ -16,7 +16,17 @@ import grpc
 from serving.dataplane import DataPlane
 from serving.errors import ServingError
 from serving.frontends.grpc import ms_codec, status
-from serving.frontends.grpc.calls import Context, Inference, request_id, service
+from serving.frontends.grpc.calls import (
+    Context,
+    Finish,
+    Inference,
+    Running,
+    Shortcut,
+    request_id,
+    service,
+    shortcuts,
+)
+from serving.frontends.grpc.ms_exchange import MsExchange, has_many_strings, release
 from serving.frontends.grpc.status import Outcome as CallOutcome
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore.failures import told
@@ -39,12 +49,24 @@ class MindSporeService:
         """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes."""
         return service(NAME, {"Predict": self._predict}, _outcome, self._plane)
 
+    def shortcuts(self) -> dict[str, Shortcut]:
+        """Return the ways without a task, by path; for the lane."""
+        return shortcuts(NAME, {"Predict": self._begin_predict}, _outcome, self._plane)
+
     async def _predict(self, data: bytes, context: Context) -> bytes:
         self._inference.begin()
         try:
             return await self._reply(data, context)
         finally:
             self._inference.end()
+
+    def _begin_predict(self, data: bytes, context: Context, finish: Finish) -> Running | None:
+        if len(data) > ms_codec.HEAVY_BYTES:
+            return None
+        message = ms_codec.parse(data)
+        exchange = MsExchange(self._inference, finish)
+        exchange.start(message, _common(context))
+        return exchange
 
     async def _reply(self, data: bytes, context: Context) -> bytes:
         heavy = len(data) > ms_codec.HEAVY_BYTES
@@ -74,7 +96,7 @@ class MindSporeService:
         except asyncio.CancelledError:
             runs.abandon()
             if done.done() and not done.cancelled():
-                _release(done.result())
+                release(done.result())
             raise
 
     async def _encode(
@@ -85,14 +107,14 @@ class MindSporeService:
         outcomes: Sequence[Outcome],
     ) -> bytes:
         arguments = message, target, description, outcomes
-        if not _has_many_strings(outcomes):
+        if not has_many_strings(outcomes):
             try:
                 return ms_codec.encode(*arguments)
             finally:
-                _release(outcomes)
+                release(outcomes)
         encoding = self._inference.on_thread(ms_codec.encode, *arguments)
         # A cancelled call does not stop the thread: the rows go back when it is through.
-        encoding.add_done_callback(lambda _: _release(outcomes))
+        encoding.add_done_callback(lambda _: release(outcomes))
         return await asyncio.shield(encoding)
 
 
@@ -104,20 +126,9 @@ def _common(context: Context) -> Common:
 
 def _settle(done: asyncio.Future[list[Outcome]], outcomes: list[Outcome]) -> None:
     if done.done():  # the call was cancelled a moment ago
-        _release(outcomes)
+        release(outcomes)
     else:
         done.set_result(outcomes)
-
-
-def _release(outcomes: Sequence[Outcome]) -> None:
-    for outcome in outcomes:
-        if not isinstance(outcome, ServingError):
-            outcome.release()
-
-
-def _has_many_strings(outcomes: Sequence[Outcome]) -> bool:
-    tensors = [t for o in outcomes if not isinstance(o, ServingError) for t in o.outputs]
-    return sum(t.nbytes for t in tensors if t.items is not None) > ms_codec.HEAVY_BYTES
 
 
 def _outcome(error: ServingError) -> CallOutcome:

@@ -52,6 +52,7 @@ class ReflectionService:
 
     async def _until(self, questions: AsyncIterator[Any]) -> AsyncIterator[Any]:
         draining = asyncio.ensure_future(self._draining.wait())
+        question: asyncio.Future[Any] | None = None
         try:
             while True:
                 question = asyncio.ensure_future(anext(questions))
@@ -65,3 +66,5 @@ class ReflectionService:
                     return
         finally:
             draining.cancel()
+            if question is not None:
+                question.cancel()

@@ -29,7 +29,10 @@ class RepositoryCalls:
     async def _index(self, data: bytes, _context: Context) -> bytes:
         message = v2_codec.parse(pb.RepositoryIndexRequest, data)
         found = repository.entries(await self._plane.index(), ready=message.ready)
-        models = [pb.RepositoryIndexResponse.ModelIndex(**entry._asdict()) for entry in found]
+        line = pb.RepositoryIndexResponse.ModelIndex
+        models = [
+            line(name=e.name, version=e.version, state=e.state, reason=e.reason) for e in found
+        ]
         return v2_codec.to_bytes(pb.RepositoryIndexResponse(models=models))
 
     async def _load(self, data: bytes, context: Context) -> bytes:

@@ -1,4 +1,8 @@
-"""The gRPC front end: a ``grpc.aio`` server on the running event loop, from start to stop."""
+"""The gRPC front end, from start to stop, on the running event loop.
+
+It is a ``grpc.aio`` server, or this project's own in its place (``--grpc-engine lane``), with the
+same services behind it.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,17 @@ from serving.errors import ConfigError
 from serving.frontends.grpc import health, ms_service, service, v1_service
 from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.health import HealthService
+from serving.frontends.grpc.lane.server import LaneServer
 from serving.frontends.grpc.ms_service import MindSporeService
 from serving.frontends.grpc.reflection import ReflectionService
 from serving.frontends.grpc.service import InferenceService
 from serving.frontends.grpc.v1_service import V1Service
+from serving.frontends.shared_memory.regions import Regions
+from serving.frontends.tls import certificates_of
 
 _MESSAGE_LIMIT = 2**31 - 1
 """gRPC's and protobuf's own bound on one message."""
+LANE = "lane"
 _THREADS = 2
 _LINGER_S = 0.1
 """How long a drained server still refuses calls before it closes; see ``drain``."""
@@ -31,12 +39,23 @@ _LINGER_S = 0.1
 class GrpcFrontEnd:
     """Owns the port, the services and the codec threads; ``serving.master`` builds and stops it.
 
-    All methods are called on the event loop. ``port`` is the real port once started.
+    All methods are called on the event loop. ``port`` is the real port once started. With ``unix``
+    it listens on that path in place of host and port. ``regions`` None is without shared memory of
+    clients.
     """
 
-    def __init__(self, plane: DataPlane, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        settings: ServerSettings,
+        *,
+        unix: str = "",
+        regions: Regions | None = None,
+    ) -> None:
         self._plane = plane
         self._settings = settings
+        self._unix = unix
+        self._regions = regions
         self._server: Any = None
         self._threads: ThreadPoolExecutor | None = None
         self._inference: Inference | None = None
@@ -46,29 +65,23 @@ class GrpcFrontEnd:
 
     async def start(self) -> None:
         """Bind and answer calls; raises ConfigError when the address cannot be bound."""
-        limit = min(self._settings.max_request_mb << 20, _MESSAGE_LIMIT)
-        server = grpc.aio.server(
-            options=[
-                # Two servers on one port would each get some of the connections, in silence.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", _MESSAGE_LIMIT),
-            ]
-        )
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc-codec")
+        server = self._engine(threads)
         self._inference = Inference(self._plane, threads)
         self._health = HealthService(self._plane)
         self._reflection = ReflectionService(
             (v1_service.NAME, service.NAME, ms_service.NAME, health.NAME)
         )
         # Looked through in this order for every call, so inference comes first.
-        server.add_generic_rpc_handlers(
-            (
-                InferenceService(self._plane, self._inference).handler(),
-                V1Service(self._plane, self._inference).handler(),
-                MindSporeService(self._plane, self._inference).handler(),
-            )
+        services = (
+            InferenceService(self._plane, self._inference, self._regions),
+            V1Service(self._plane, self._inference),
+            MindSporeService(self._plane, self._inference),
         )
+        server.add_generic_rpc_handlers(tuple(each.handler() for each in services))
+        if isinstance(server, LaneServer):
+            for each in services:
+                server.add_shortcuts(each.shortcuts())
         self._health.add_to(server)
         server.add_generic_rpc_handlers(self._reflection.handlers())
         try:
@@ -107,12 +120,35 @@ class GrpcFrontEnd:
             # Cancelled calls may have left work; it is short and touches borrowed memory.
             threads.shutdown(wait=True)
 
+    def _engine(self, threads: ThreadPoolExecutor) -> Any:
+        """Return the server of the engine that settings name, without services yet."""
+        limit = min(self._settings.max_request_mb << 20, _MESSAGE_LIMIT)
+        if self._settings.grpc_engine == LANE and not self._unix:
+            return LaneServer(limit, self._settings.memory_mb << 20, threads)
+        return grpc.aio.server(
+            options=[
+                # Two servers on one port would each get some of the connections, in silence.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_send_message_length", _MESSAGE_LIMIT),
+            ]
+        )
+
     def _bind(self, server: Any) -> int:
         host, port = self._settings.host, self._settings.grpc_port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if self._unix:
+            address = f"unix:{self._unix}"
+        certificates = certificates_of(self._settings)
         try:
-            bound = server.add_insecure_port(address)
-        except RuntimeError:
+            if isinstance(server, LaneServer):
+                tls = None if certificates is None else certificates.context("h2")
+                bound = server.bind(host, port, tls)
+            elif certificates is None:
+                bound = server.add_insecure_port(address)
+            else:
+                bound = server.add_secure_port(address, certificates.credentials())
+        except (OSError, OverflowError, RuntimeError):
             bound = 0
         if not bound:
             raise ConfigError(

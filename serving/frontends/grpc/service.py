@@ -6,18 +6,35 @@ Handlers take and give serialised messages: no per-call protobuf objects beyond 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import grpc
 
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
-from serving.frontends import v2_statistics
+from serving.frontends import v2_metadata, v2_statistics
 from serving.frontends.grpc import v2_codec, wire
-from serving.frontends.grpc.calls import Context, Inference, request_id, service
+from serving.frontends.grpc.calls import (
+    Context,
+    Finish,
+    Inference,
+    Running,
+    Shortcut,
+    request_id,
+    service,
+    shortcuts,
+)
+from serving.frontends.grpc.exchange import Exchange
 from serving.frontends.grpc.known_heads import KnownHeads
+from serving.frontends.grpc.memory_calls import MemoryCalls
 from serving.frontends.grpc.repository_calls import RepositoryCalls
 from serving.frontends.grpc.status import outcome
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.frontends.method import of_model, split
+from serving.frontends.shared_memory import gate
+from serving.frontends.shared_memory.gate import EXTENSION
+from serving.frontends.shared_memory.regions import Regions
+from serving.frontends.shared_memory.sharing import ON_LOOP_BYTES, Shared, Sharing
 from serving.request import InferRequest
 
 NAME = "inference.GRPCInferenceService"
@@ -26,9 +43,12 @@ NAME = "inference.GRPCInferenceService"
 class InferenceService:
     """Answers the protocol's calls from a data plane; owned by ``GrpcFrontEnd``."""
 
-    def __init__(self, plane: DataPlane, inference: Inference) -> None:
+    def __init__(
+        self, plane: DataPlane, inference: Inference, regions: Regions | None = None
+    ) -> None:
         self._plane = plane
         self._inference = inference
+        self._regions = regions
         self._heads = KnownHeads()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -43,8 +63,13 @@ class InferenceService:
             "ServerReady": self._server_ready,
             "ServerMetadata": self._server_metadata,
             **RepositoryCalls(self._plane).calls(),
+            **MemoryCalls(self._regions).calls(),
         }
         return service(NAME, calls, outcome, self._plane)
+
+    def shortcuts(self) -> dict[str, Shortcut]:
+        """Return the ways without a task, by path; for the lane."""
+        return shortcuts(NAME, {"ModelInfer": self._begin_infer}, outcome, self._plane)
 
     async def _server_live(self, _data: bytes, _context: Context) -> bytes:
         return v2_codec.to_bytes(pb.ServerLiveResponse(live=self._plane.live()))
@@ -53,7 +78,7 @@ class InferenceService:
         return v2_codec.to_bytes(pb.ServerReadyResponse(ready=self._plane.ready()))
 
     async def _server_metadata(self, _data: bytes, _context: Context) -> bytes:
-        return v2_codec.server_metadata()
+        return v2_codec.server_metadata(*(() if self._regions is None else (EXTENSION,)))
 
     async def _model_ready(self, data: bytes, _context: Context) -> bytes:
         # Clients poll this for models that are still to come: not known is not ready, nor is
@@ -61,7 +86,7 @@ class InferenceService:
         message = v2_codec.parse(pb.ModelReadyRequest, data)
         try:
             version = v2_codec.version_number(message.version)
-            ready = self._plane.describe(message.name, version).ready
+            ready = of_model(self._plane, message.name, version).ready
         except (NotFound, Unavailable):
             ready = False
         return v2_codec.to_bytes(pb.ModelReadyResponse(ready=ready))
@@ -69,12 +94,14 @@ class InferenceService:
     async def _model_metadata(self, data: bytes, _context: Context) -> bytes:
         message = v2_codec.parse(pb.ModelMetadataRequest, data)
         version = v2_codec.version_number(message.version)
-        return v2_codec.model_metadata(self._plane.describe(message.name, version))
+        document = v2_metadata.model_document(self._plane, message.name, version)
+        return v2_codec.model_metadata(document)
 
     async def _model_config(self, data: bytes, _context: Context) -> bytes:
         message = v2_codec.parse(pb.ModelConfigRequest, data)
         version = v2_codec.version_number(message.version)
-        return v2_codec.model_config(self._plane.describe(message.name, version))
+        description = of_model(self._plane, message.name, version)
+        return v2_codec.model_config(description, message.name)
 
     async def _model_statistics(self, data: bytes, _context: Context) -> bytes:
         message = v2_codec.parse(pb.ModelStatisticsRequest, data)
@@ -88,27 +115,64 @@ class InferenceService:
         try:
             parcel = wire.split(data)
             if v2_codec.is_heavy(parcel):
-                request = await inference.on_thread(self._decode, parcel, context)
+                model, request, sharing = await inference.on_thread(self._decode, parcel, context)
             else:
-                request = self._decode(parcel, context)
+                model, request, sharing = self._decode(parcel, context)
+            encode = partial(v2_codec.encode, model)
+            if sharing is not None:
+                shared = self._shared(sharing, context)
+                encode = partial(v2_codec.encode, model, shared=shared)
+                if shared.input_bytes > ON_LOOP_BYTES:
+                    request = await inference.on_thread(shared.fill, request)
+                else:
+                    request = shared.fill(request)
             response = await inference.answer(request)
-            return await inference.encode(response, v2_codec.encode, v2_codec.HEAVY_BYTES)
+            return await inference.encode(response, encode, v2_codec.HEAVY_BYTES)
         finally:
             inference.end()
 
-    def _decode(self, parcel: wire.Parcel, context: Context) -> InferRequest:
+    def _begin_infer(self, data: bytes, context: Context, finish: Finish) -> Running | None:
+        parcel = wire.split(data)
+        if v2_codec.is_heavy(parcel):
+            return None
+        model, request, sharing = self._decode(parcel, context)
+        encode = partial(v2_codec.encode, model)
+        if sharing is not None:
+            shared = self._shared(sharing, context)
+            if shared.input_bytes > ON_LOOP_BYTES:
+                return None
+            encode = partial(v2_codec.encode, model, shared=shared)
+            request = shared.fill(request)
+        return Exchange(self._inference, request, encode, v2_codec.HEAVY_BYTES, finish)
+
+    def _shared(self, sharing: Sharing, context: Context) -> Shared:
+        return sharing.found(self._opened(sharing, context))
+
+    def _opened(self, sharing: Sharing, context: Context) -> Regions:
+        is_local = gate.local_grpc(context.peer(), context.invocation_metadata())
+        return gate.opened(self._regions, is_local, sharing.where)
+
+    def _decode(
+        self, parcel: wire.Parcel, context: Context
+    ) -> tuple[str, InferRequest, Sharing | None]:
+        """Return the name of the model that was asked for, the request, and what it shares."""
         now = time.monotonic()
         remaining = context.time_remaining()
         deadline = None if remaining is None else now + remaining
         known = self._heads.find(parcel)
         # A reloaded model has another description, and perhaps another signature.
-        if known and self._plane.describe(known.name, known.version) is known.description:
+        if known and self._plane.describe(*known.target) is known.description:
             request = known.request(parcel.raw, deadline, request_id(context))
             if request is not None:
-                return request
+                return known.model, request, None
         message = v2_codec.parse(pb.ModelInferRequest, parcel.head)
         version = v2_codec.version_number(message.model_version)
-        description = self._plane.describe(message.model_name, version)
+        servable, method = split(message.model_name)
+        method = v2_codec.method(message, method)
+        description = self._plane.describe(servable, version, method)
+        sharing = v2_codec.sharing_of(message)
+        if sharing is not None:
+            self._opened(sharing, context)
         request = v2_codec.decode(
             message,
             parcel.raw,
@@ -118,5 +182,6 @@ class InferenceService:
             # Reading the metadata costs as much as the parsing, so only where it is needed.
             id=message.id or request_id(context),
         )
-        self._heads.learn(parcel, message, description, request)
-        return request
+        if sharing is None:
+            self._heads.learn(parcel, message, description, request)
+        return message.model_name, request, sharing

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from serving.errors import InvalidRequest, NotFound, did_you_mean, listing
-from serving.frontends import raw_tensor, shape_limits
+from serving.frontends import fit, raw_tensor, shape_limits, version_name
 from serving.protobuf import Malformed
-from serving.request import Description, InferRequest, InferResponse
-from serving.tensor import BY_NAME, DType, Tensor, element_count, shape_text
-from serving.v1 import METHOD, tensors
+from serving.request import Description, InferRequest, InferResponse, VersionName
+from serving.tensor import TEXT, DType, Tensor, element_count, shape_text
+from serving.v1 import tensors
 from serving.v1.stubs import serving_v1_pb2 as pb
 from serving.v1.tensors import Parcel, Sealed
 
@@ -51,12 +51,12 @@ def is_heavy(parcel: Parcel) -> bool:
     return len(parcel.head) + sum(len(tensor.head) for tensor in parcel.tensors) > HEAVY_BYTES
 
 
-def target(message: Any) -> tuple[str | None, int | None]:
+def target(message: Any) -> tuple[str | None, VersionName | None]:
     """Return servable and version that a message asks for; None where it leaves them open.
 
-    Raises NotFound for what no servable or version can be.
+    Raises NotFound for what no servable or version can be, InvalidRequest for two versions.
     """
-    name, version = message.servable, message.version
+    name, version, label = message.servable, message.version, message.label
     if len(name) > _MAX_NAME:
         raise NotFound(
             f"no servable is called {name[:40]!r}...", code="unknown_servable", where="servable"
@@ -68,6 +68,10 @@ def target(message: Any) -> tuple[str | None, int | None]:
             where="version",
             expected="a positive number, or 0 for the preferred version",
         )
+    if label:
+        if version:
+            raise InvalidRequest("the request names a version and a label", where="label")
+        return name or None, version_name.read(label, "label")
     return name or None, version or None
 
 
@@ -82,20 +86,13 @@ def decode(
     """Return the request; its numeric inputs are views of the message that came.
 
     ``message`` is without inputs. ``deadline`` is monotonic seconds; ``id`` is the request's,
-    for a message without one. Raises InvalidRequest, and NotFound for an unknown method.
+    for a message without one. Raises InvalidRequest.
     """
-    if message.method not in ("", METHOD):
-        raise NotFound(
-            f"there is no method {message.method[:80]!r}",
-            code="unknown_method",
-            where="method",
-            expected=repr(METHOD),
-            fix="leave 'method' empty",
-        )
     return InferRequest(
         description.servable,
         tuple([_input(sealed, index) for index, sealed in enumerate(inputs)]),
-        version=message.version or None,
+        version=message.label or message.version or None,
+        method=description.method or None,
         outputs=tuple(message.outputs) or None,
         id=message.id or id,
         deadline=deadline,
@@ -138,14 +135,14 @@ def _input(sealed: Sealed, index: int) -> Tensor:
         raise _malformed() from None
     name = message.name
     where = f"inputs.{name[:_MAX_NAME]}" if name else f"inputs[{index}]"
-    dtype = BY_NAME.get(message.dtype)
+    dtype = tensors.DTYPES.get(message.dtype)
     if dtype is None:
         raise InvalidRequest(
             f"{message.dtype[:40]!r} is no dtype" if message.dtype else "the dtype is missing",
             code="unknown_dtype",
             where=f"{where}.dtype",
-            expected=f"one of {listing(BY_NAME, len(BY_NAME))}",
-            fix=did_you_mean(message.dtype[:40].upper(), BY_NAME),
+            expected=f"one of {listing(tensors.DTYPES, len(tensors.DTYPES))}",
+            fix=did_you_mean(message.dtype[:40].upper(), tensors.DTYPES),
         )
     shape = shape_limits.checked(message.shape, where)
     if dtype.is_bytes:
@@ -160,7 +157,7 @@ def _strings(
     message: pb.Tensor, data: memoryview, dtype: DType, shape: tuple[int, ...], where: str
 ) -> Tensor:
     if len(data):
-        raise _wrong_field(f"{where}.data", "the elements of BYTES in items")
+        raise _wrong_field(f"{where}.data", f"the elements of {dtype.name} in items")
     items = list(message.items)
     if len(items) != element_count(shape):
         raise InvalidRequest(
@@ -170,6 +167,8 @@ def _strings(
             expected=f"{element_count(shape)} items for {dtype.name}{shape_text(shape)}",
             given=str(len(items)),
         )
+    if dtype is TEXT:
+        fit.check_text(items, where)
     return Tensor(message.name, dtype, shape, items=items)
 
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from typing import Any
 
 import grpc
 
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, ServingError, Unavailable
 from serving.frontends.grpc import status, v1_codec
-from serving.frontends.grpc.calls import Context, Inference, request_id, service
+from serving.frontends.grpc.calls import (
+    Context,
+    Finish,
+    Inference,
+    Running,
+    Shortcut,
+    request_id,
+    service,
+    shortcuts,
+)
+from serving.frontends.grpc.exchange import Exchange
 from serving.frontends.grpc.status import Outcome
+from serving.frontends.method import checked, of_model
 from serving.request import Description, InferRequest
 from serving.v1 import ERROR_TRAILER, SERVICE, description, failure
 from serving.v1.stubs import serving_v1_pb2 as pb
@@ -38,6 +50,10 @@ class V1Service:
         }
         return service(NAME, calls, _outcome, self._plane)
 
+    def shortcuts(self) -> dict[str, Shortcut]:
+        """Return the ways without a task, by path; for the lane."""
+        return shortcuts(NAME, {"Predict": self._begin_predict}, _outcome, self._plane)
+
     async def _predict(self, data: bytes, context: Context) -> bytes:
         inference = self._inference
         inference.begin()
@@ -53,10 +69,18 @@ class V1Service:
         finally:
             inference.end()
 
+    def _begin_predict(self, data: bytes, context: Context, finish: Finish) -> Running | None:
+        parcel = v1_codec.unpack(data)
+        if v1_codec.is_heavy(parcel):
+            return None
+        request, known = self._decode(parcel, context)
+        encode = functools.partial(v1_codec.encode, description=known)
+        return Exchange(self._inference, request, encode, v1_codec.HEAVY_BYTES, finish)
+
     def _decode(self, parcel: Parcel, context: Context) -> tuple[InferRequest, Description]:
         remaining = context.time_remaining()
         message = v1_codec.parse(pb.PredictRequest, parcel.head)
-        known = self._plane.describe(*v1_codec.target(message))
+        known = self._described(message)
         request = v1_codec.decode(
             message,
             parcel.tensors,
@@ -67,9 +91,13 @@ class V1Service:
         )
         return request, known
 
+    def _described(self, message: Any) -> Description:
+        servable, version = v1_codec.target(message)
+        return self._plane.describe(servable, version, checked(message.method, "method") or None)
+
     async def _describe(self, data: bytes, _context: Context) -> bytes:
         message = v1_codec.parse(pb.DescribeRequest, data)
-        known = self._plane.describe(*v1_codec.target(message))
+        known = self._described(message)
         return bytes(description.to_message(known).SerializeToString())
 
     async def _list(self, data: bytes, _context: Context) -> bytes:
@@ -82,7 +110,8 @@ class V1Service:
         if message.servable:
             # Clients poll this for servables that are still to come: not known is not ready.
             try:
-                ready = self._plane.describe(*v1_codec.target(message)).ready
+                servable, version = v1_codec.target(message)
+                ready = of_model(self._plane, servable or "", version).ready
             except (NotFound, Unavailable):
                 ready = False
         return bytes(pb.ReadyResponse(ready=ready).SerializeToString())

@@ -7,19 +7,28 @@ parameters: Triton's schedule policy, sequence, classification and shared memory
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from serving.errors import InvalidRequest, NotFound, did_you_mean, listing
-from serving.frontends import fit, raw_tensor, shape_limits, v2_metadata, v2_parameters
+from serving.errors import InvalidRequest, did_you_mean, listing
+from serving.frontends import (
+    fit,
+    raw_tensor,
+    shape_limits,
+    v2_metadata,
+    v2_parameters,
+    version_name,
+)
 from serving.frontends.grpc import contents, wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.frontends.shared_memory import sharing
+from serving.frontends.shared_memory.sharing import Shared, Sharing
 from serving.repository.triton_effective import config_bytes
-from serving.request import Description, InferRequest, InferResponse
-from serving.tensor import BY_NAME, Tensor, TensorSpec
+from serving.request import Description, InferRequest, InferResponse, VersionName
+from serving.tensor import ANY, BY_NAME, BYTES, TEXT, DType, Tensor, TensorSpec
 
 HEAVY_BYTES = 64 << 10
 """Work on more than this, element by element, would be felt by others on the same thread."""
@@ -40,18 +49,12 @@ def to_bytes(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def version_number(version: str) -> int | None:
-    """Return a message's version, None when it says none; raises NotFound for a bad one."""
-    if not version:
-        return None
-    if version.isascii() and version.isdigit() and len(version) <= 18 and int(version) > 0:
-        return int(version)
-    raise NotFound(
-        f"there is no version {version[:40]!r}",
-        code="unknown_version",
-        where="model_version",
-        expected="a positive integer, or nothing for the default version",
-    )
+def version_number(version: str) -> VersionName | None:
+    """Return a message's version, a number or a label, None when it says none.
+
+    Raises NotFound for what can be neither.
+    """
+    return version_name.read(version, "model_version") if version else None
 
 
 def is_heavy(parcel: wire.Parcel) -> bool:
@@ -76,7 +79,8 @@ def decode(
 ) -> InferRequest:
     """Return the request; numeric raw inputs are views of ``raw``, in the signature's order.
 
-    ``message`` is without raw contents, which are ``raw``. ``now`` and ``deadline`` (the
+    ``message`` is without raw contents, which are ``raw``. Inputs that lie in shared memory (see
+    ``sharing_of``) are without elements. ``now`` and ``deadline`` (the
     call's own) are monotonic seconds; an earlier one set by the ``timeout`` parameter (µs)
     wins. ``id`` is the request's, for a message without one. Raises InvalidRequest
     and Unimplemented; sizes of axes are left to the data plane.
@@ -94,6 +98,7 @@ def decode(
         description.servable,
         _inputs(message, raw, description.signature.inputs),
         version=version,
+        method=description.method or None,
         outputs=_wanted(message, description.signature.outputs),
         id=message.id or id,
         deadline=deadline,
@@ -104,11 +109,36 @@ def decode(
     )
 
 
-def encode(response: InferResponse) -> bytes:
-    """Return a serialised ModelInferResponse; nothing in it points into the response."""
+def method(message: pb.ModelInferRequest, named: str | None) -> str | None:
+    """Return the method that a message asks for: ``named`` in its model's name, or a parameter.
+
+    Raises InvalidRequest when both say different things.
+    """
+    if "method" not in message.parameters:
+        return named
+    said = v2_parameters.understand(_scalars(message.parameters)).method
+    if said and named is not None and said != named:
+        raise v2_parameters.other_method(named, said)
+    return said or named
+
+
+def sharing_of(message: pb.ModelInferRequest) -> Sharing | None:
+    """Return what a message says of tensors in shared memory, None for nothing."""
+    return sharing.given(
+        {t.name: found for t in message.inputs if (found := _shared(t.parameters))},
+        {t.name: found for t in message.outputs if (found := _shared(t.parameters))},
+    )
+
+
+def encode(model: str, response: InferResponse, shared: Shared | None = None) -> bytes:
+    """Return a serialised ModelInferResponse; nothing in it points into the response.
+
+    ``model`` is the name that was asked for. Outputs that have a place in ``shared`` are written
+    there; raises InvalidRequest for one that does not fit.
+    """
     outputs = response.outputs
     head = _head(
-        response.servable,
+        model,
         response.version,
         tuple([(t.name, t.dtype.name, t.shape) for t in outputs]),
     )
@@ -118,32 +148,42 @@ def encode(response: InferResponse) -> bytes:
         for name, value in response.parameters.items():
             setattr(own.parameters[name], _choice(value), value)
         head += to_bytes(own)
-    return wire.join(head, [raw_tensor.write(tensor) for tensor in outputs])
+    if shared is None:
+        return wire.join(head, [raw_tensor.write(tensor) for tensor in outputs])
+    stored = shared.store(outputs)
+    message = pb.ModelInferResponse.FromString(head)
+    for output in message.outputs:
+        for name, value in stored.get(output.name, {}).items():
+            setattr(output.parameters[name], _choice(value), value)
+    # Clients find raw contents by the place of their output, so every output has an entry.
+    raw = [b"" if tensor.name in stored else raw_tensor.write(tensor) for tensor in outputs]
+    return wire.join(to_bytes(message), raw)
 
 
 @lru_cache(maxsize=1024)
-def _head(
-    servable: str, version: int, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]
-) -> bytes:
+def _head(model: str, version: int, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
     """Return the part of an answer that is the same whenever names and shapes are."""
     tensor = pb.ModelInferResponse.InferOutputTensor
     return to_bytes(
         pb.ModelInferResponse(
-            model_name=servable,
+            model_name=model,
             model_version=str(version),
-            outputs=[tensor(name=n, datatype=dtype, shape=shape) for n, dtype, shape in outputs],
+            outputs=[
+                # Text is a kind of BYTES that only methods tell apart.
+                tensor(name=n, datatype="BYTES" if dtype == "TEXT" else dtype, shape=shape)
+                for n, dtype, shape in outputs
+            ],
         )
     )
 
 
-def server_metadata() -> bytes:
-    """Return a serialised ServerMetadataResponse."""
-    return to_bytes(pb.ServerMetadataResponse(**v2_metadata.server_metadata()))
+def server_metadata(*more: str) -> bytes:
+    """Return a serialised ServerMetadataResponse; ``more`` as in ``v2_metadata``."""
+    return to_bytes(pb.ServerMetadataResponse(**v2_metadata.server_metadata(*more)))
 
 
-def model_metadata(description: Description) -> bytes:
-    """Return a serialised ModelMetadataResponse; sizes that vary are -1."""
-    document = v2_metadata.model_metadata(description)
+def model_metadata(document: Mapping[str, Any]) -> bytes:
+    """Return a serialised ModelMetadataResponse for a document of ``v2_metadata``."""
     tensor = pb.ModelMetadataResponse.TensorMetadata
     return to_bytes(
         pb.ModelMetadataResponse(
@@ -156,23 +196,16 @@ def model_metadata(description: Description) -> bytes:
     )
 
 
-def model_config(description: Description) -> bytes:
+def model_config(description: Description, model: str) -> bytes:
     """Return a serialised ModelConfigResponse: the settings that a servable runs with."""
-    config = config_bytes(v2_metadata.model_config(description))
+    config = config_bytes(v2_metadata.model_config(description, model))
     return to_bytes(pb.ModelConfigResponse(config=config))
 
 
 def _inputs(
     message: pb.ModelInferRequest, raw: tuple[memoryview, ...], specs: tuple[TensorSpec, ...]
 ) -> tuple[Tensor, ...]:
-    if raw and len(raw) != len(message.inputs):
-        raise InvalidRequest(
-            "raw_input_contents does not go with inputs",
-            code="wrong_count",
-            where="raw_input_contents",
-            expected=f"{len(message.inputs)} entries, one for each input",
-            given=str(len(raw)),
-        )
+    values = _values(message, raw)
     known = {spec.name: spec for spec in specs}
     tensors: dict[str, Tensor] = {}
     for index, given in enumerate(message.inputs):
@@ -185,10 +218,32 @@ def _inputs(
             raise InvalidRequest(
                 f"input {name!r} is given twice", code="duplicate_input", where="inputs"
             )
-        tensors[name] = _input(given, raw[index] if raw else None, spec)
+        tensors[name] = _input(given, values[index], spec)
     if len(tensors) != len(known):
         fit.check_names(set(tensors), specs, "inputs")
     return tuple([tensors[name] for name in known])
+
+
+def _values(
+    message: pb.ModelInferRequest, raw: tuple[memoryview, ...]
+) -> Sequence[memoryview | None]:
+    """Return the raw contents for each input, None for one that has none."""
+    if not raw:
+        return (None,) * len(message.inputs)
+    if not any(given.parameters for given in message.inputs):
+        taken: Sequence[bool] = (True,) * len(message.inputs)
+    else:
+        taken = [not _shared(given.parameters) for given in message.inputs]
+    if len(raw) != sum(taken):
+        raise InvalidRequest(
+            "raw_input_contents does not go with inputs",
+            code="wrong_count",
+            where="raw_input_contents",
+            expected=f"{sum(taken)} entries, one for each input",
+            given=str(len(raw)),
+        )
+    left = iter(raw)
+    return [next(left) if own else None for own in taken]
 
 
 def _input(
@@ -198,9 +253,40 @@ def _input(
     where = f"inputs.{name}"
     if given.parameters:
         _refuse_tensor_parameters(given.parameters, f"{where}.parameters")
+    if dtype is ANY:
+        return _open_input(given, data, name, where)
     if given.datatype != dtype.name:
         raise _wrong_dtype(given.datatype, spec, f"{where}.datatype")
+    return _typed_input(given, data, dtype, name, where)
+
+
+def _open_input(
+    given: pb.ModelInferRequest.InferInputTensor, data: memoryview | None, name: str, where: str
+) -> Tensor:
+    """Return an input of any type: of the one that the client names, TEXT if it says so."""
+    tensor = _typed_input(given, data, fit.named_dtype(given.datatype, where), name, where)
+    if tensor.dtype is BYTES and v2_parameters.says_text(_scalars(given.parameters)):
+        fit.check_text(tensor.items or (), where)
+        return Tensor(name, TEXT, tensor.shape, items=tensor.items)
+    return tensor
+
+
+def _typed_input(
+    given: pb.ModelInferRequest.InferInputTensor,
+    data: memoryview | None,
+    dtype: DType,
+    name: str,
+    where: str,
+) -> Tensor:
     shape = shape_limits.checked(given.shape, where)
+    if given.parameters and _shared(given.parameters):
+        if given.HasField("contents"):
+            raise InvalidRequest(
+                "an input in shared memory has no other data",
+                code="mixed_contents",
+                where=f"{where}.contents",
+            )
+        return Tensor(name, dtype, shape)
     if data is None:
         return contents.read(given.contents, dtype, shape, name, f"{where}.contents")
     if given.HasField("contents"):
@@ -268,6 +354,11 @@ def _refuse_rest_parameters(given: Mapping[str, v2_parameters.Scalar], where: st
                 where=f"{where}.{name}",
                 fix="leave it out: over gRPC outputs are always raw, inputs raw or typed",
             )
+
+
+def _shared(given: Mapping[str, pb.InferParameter]) -> dict[str, v2_parameters.Scalar]:
+    """Return those of a tensor's parameters that are about shared memory."""
+    return sharing.of(_scalars(given)) if given else {}
 
 
 def _scalars(given: Mapping[str, pb.InferParameter]) -> dict[str, v2_parameters.Scalar]:

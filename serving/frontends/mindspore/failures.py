@@ -28,6 +28,9 @@ CODES = {
 """The code for each kind of error, but for what ``_code`` knows better."""
 
 
+_LOST = ("worker_lost", "crashed_the_worker")
+
+
 class Failure(NamedTuple):
     """An entry of a reply: its code and its text; ``OK`` has none."""
 
@@ -58,15 +61,15 @@ def verdict(outcomes: Sequence[object], target: Target) -> tuple[Failure, ...]:
 
 def _code(error: ServingError) -> int:
     if isinstance(error, ExecutionFailed):
-        return FAILED
+        return SYSTEM_ERROR if error.code == "stage_failed" else FAILED
     # Of the request during which the last worker ended, it says that its inputs are at fault.
-    return INVALID_INPUTS if error.code == "worker_lost" else CODES[error.status]
+    return INVALID_INPUTS if error.code in _LOST else CODES[error.status]
 
 
 def _text(error: ServingError, target: Target) -> str:
     if error.status is Status.NOT_FOUND:
         return target.missing("method" if error.code == "unknown_method" else "servable")
-    if error.status is Status.UNAVAILABLE:
+    if error.status is Status.UNAVAILABLE or error.code in _LOST:
         return target.missing("servable")
     if error.limit is not None:
         if error.status is Status.RESOURCE_EXHAUSTED:

@@ -1,8 +1,7 @@
 """Turn the given values of instances into requests: which inputs, how many bytes, which type.
 
-MindSpore Serving compares bytes, not shapes: values with as many bytes as an instance of the
-input has, and of its type, are that instance whatever their shape says. Where a size of the
-input varies, bytes say nothing and the shape must fit. An instance goes without the batch axis.
+What a model takes ``serving.model_value`` knows. An instance goes without the batch axis. A method
+takes values of any type: they go on as they came, and its stages have the last word.
 """
 
 from __future__ import annotations
@@ -18,18 +17,17 @@ from serving.frontends.mindspore.target import Target
 from serving.frontends.mindspore.types import MsType
 from serving.frontends.plan import InputPlan, Plan, plan_for
 from serving.frontends.shape_limits import checked
+from serving.model_value import check_shape, check_size, other_type, string_sizes
 from serving.request import Description, InferRequest
 from serving.tensor import (
     BF16,
     BYTES,
     FP32,
+    TEXT,
     Array,
-    Dim,
     DType,
     Tensor,
-    element_count,
     float32_to_bf16,
-    shape_text,
 )
 
 MAX_INSTANCES = 16384
@@ -129,9 +127,11 @@ def _given(
 def _request(
     plan: Plan, values: Sequence[Given], target: Target, common: Common
 ) -> InferRequest | ServingError:
+    method = plan.description.method
+    read = _open if method else _tensor
     try:
         inputs = [
-            _tensor(value, item, index)
+            read(value, item, index)
             for index, (value, item) in enumerate(zip(values, plan.inputs, strict=True))
         ]
     except InvalidRequest as error:
@@ -140,10 +140,43 @@ def _request(
         plan.description.servable,
         tuple(inputs),
         version=target.version or None,
+        method=method or None,
         generation=plan.description.generation,
         id=common.id,
         deadline=common.deadline,
     )
+
+
+def _open(value: Given, item: InputPlan, index: int) -> Tensor:
+    """Return a method's input for one instance, in its own type and shape.
+
+    Where it goes straight into a model, numbers without a type of their own take the model's.
+    """
+    spec = item.spec
+    shape = checked((1, *value.shape), f"inputs.{spec.name}")
+    if value.item is not None:
+        dtype = TEXT if value.type is types.STRING else BYTES
+        return Tensor(spec.name, dtype, shape, items=[value.item])
+    array, dtype = None, spec.dtype
+    if dtype.numpy is not None:
+        array = _numbers(value, types.of(dtype), index)
+    if array is None:
+        kind = value.type
+        dtype, array = kind.dtype, _numbers(value, kind, index)
+        assert array is not None
+    elif dtype is BF16:
+        array = float32_to_bf16(array)
+    return Tensor(spec.name, dtype, shape, array.reshape(shape))
+
+
+def _numbers(value: Given, wanted: MsType, index: int) -> Array | None:
+    try:
+        return value.numbers(wanted.dtype)
+    except OutOfRange as error:
+        raise InvalidRequest(
+            f"Given model input {index} value {error} not in the range of "
+            f"the data type {wanted.name} defined in model"
+        ) from None
 
 
 def _tensor(value: Given, item: InputPlan, index: int) -> Tensor:
@@ -151,25 +184,14 @@ def _tensor(value: Given, item: InputPlan, index: int) -> Tensor:
     spec = item.spec
     if spec.dtype is BYTES:
         return _text(value, item, index)
-    wanted = types.of(spec.dtype)
-    try:
-        array = value.numbers(wanted.dtype)
-    except OutOfRange as error:
-        raise InvalidRequest(
-            f"Given model input {index} value {error} not in the range of "
-            f"the data type {wanted.name} defined in model"
-        ) from None
-    row = _fixed(item.row)
-    if row is not None:
-        size, size_wanted = _nbytes(value, array), element_count(row) * wanted.dtype.itemsize
-        if size != size_wanted:
-            raise InvalidRequest(
-                f"Given model input {index} size {size} "
-                f"not match the size {size_wanted} defined in model"
-            )
+    array = _numbers(value, types.of(spec.dtype), index)
+    nbytes = value.nbytes if array is None else array.nbytes
+    shape = check_size(index, item.row, spec.dtype, nbytes)
     if array is None:
-        raise _other_type(value, wanted, index)
-    shape = row if row is not None else _fitting(value.shape, item, index)
+        raise other_type(index, value.type.name, spec.dtype)
+    if shape is None:
+        given = checked(value.shape, f"inputs.{spec.name}")
+        shape = check_shape(index, item.row, item.axis, given)
     if spec.dtype is BF16:
         assert array.dtype == FP32.numpy
         array = float32_to_bf16(array)
@@ -178,55 +200,10 @@ def _tensor(value: Given, item: InputPlan, index: int) -> Tensor:
 
 
 def _text(value: Given, item: InputPlan, index: int) -> Tensor:
-    spec = item.spec
     if value.item is None:
-        raise _other_type(value, types.of(spec.dtype), index)
-    sizes = [1 if isinstance(dim, str) else dim for dim in item.row or ()]
-    if element_count(sizes) != 1:
-        raise InvalidRequest(
-            f"Given model input {index} is one string, "
-            f"not match the shape {shape_text(sizes)} defined in model"
-        )
-    return Tensor(spec.name, BYTES, _one_row(tuple(sizes), item.axis), items=[value.item])
-
-
-def _nbytes(value: Given, array: Array | None) -> int:
-    return value.nbytes if array is None else array.nbytes
-
-
-def _other_type(value: Given, wanted: MsType, index: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"Given model input {index} data type {value.type.name} "
-        f"not match the data type {wanted.name} defined in model"
-    )
-
-
-def _fixed(row: tuple[Dim, ...] | None) -> tuple[int, ...] | None:
-    """Return the sizes of an instance if none of them varies."""
-    sizes = tuple([dim for dim in row or () if isinstance(dim, int)])
-    return sizes if row is not None and len(sizes) == len(row) else None
-
-
-def _fitting(shape: tuple[int, ...], item: InputPlan, index: int) -> tuple[int, ...]:
-    """Return the given shape of an instance that has sizes which vary.
-
-    A batch axis of size 1 may stand in it, as it may where bytes alone are compared.
-    """
-    shape = checked(shape, f"inputs.{item.spec.name}")
-    axis, row = item.axis, item.row
-    if row is None:
-        return shape
-    if axis is not None and len(shape) == len(row) + 1 and shape[axis] == 1:
-        shape = shape[:axis] + shape[axis + 1 :]
-    fits = len(shape) == len(row) and all(
-        isinstance(dim, str) or size == dim for size, dim in zip(shape, row, strict=True)
-    )
-    if not fits:
-        raise InvalidRequest(
-            f"Given model input {index} shape {shape_text(shape)} "
-            f"not match the shape {shape_text(row)} defined in model"
-        )
-    return shape
+        raise other_type(index, value.type.name, TEXT)
+    shape = _one_row(string_sizes(index, item.row), item.axis)
+    return Tensor(item.spec.name, BYTES, shape, items=[value.item])
 
 
 def _one_row(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:

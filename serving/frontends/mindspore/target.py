@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from serving.errors import NotFound
+from serving.frontends.method import Describe
 from serving.request import Description
-from serving.v1 import METHOD
-
-Describe = Callable[[str | None, int | None], Description]
-"""``DataPlane.describe``, perhaps asked from another thread."""
 
 _MAX_NAME = 255
 _MAX_VERSION = 2**32 - 1
@@ -35,7 +31,8 @@ class Target(NamedTuple):
             raise NotFound("no servable has such a name", code="unknown_servable")
         if not 0 <= self.version <= _MAX_VERSION:
             raise NotFound("no servable has such a version", code="unknown_version")
-        description = describe(self.name, self.version or None)
-        if self.method != METHOD:
+        is_name = 0 < len(self.method) <= _MAX_NAME
+        description = describe(self.name, self.version or None, self.method if is_name else None)
+        if not is_name:  # and not the one that may be left out elsewhere
             raise NotFound("there is no such method", code="unknown_method")
         return description

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import Executor
 
 from serving.config import ServerSettings
@@ -14,7 +15,9 @@ from serving.frontends.rest.inference import Inference
 from serving.frontends.rest.inference_route import WireFormat
 from serving.frontends.rest.refusal import ErrorForm, refusal
 from serving.frontends.rest.routes import build_routes
+from serving.frontends.rest.shared_calls import SharedCalls
 from serving.frontends.rest.wire import echo
+from serving.frontends.shared_memory.regions import Regions
 
 MIB = 1 << 20
 
@@ -22,14 +25,23 @@ MIB = 1 << 20
 class RestApp:
     """Dispatches requests; built by ``RestFrontEnd``, called on the event loop by uvicorn.
 
-    ``pool`` runs the decoding and encoding of large messages; its owner shuts it down.
+    ``pool`` runs the decoding and encoding of large messages; its owner shuts it down. ``regions``
+    are what clients share with the server, None where they may not.
     """
 
-    def __init__(self, plane: DataPlane, settings: ServerSettings, pool: Executor) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        settings: ServerSettings,
+        pool: Executor,
+        regions: Regions | None = None,
+    ) -> None:
         self.budget = BodyBudget(settings.max_request_mb * MIB, settings.memory_mb * MIB)
         self._plane = plane
-        self._inference = Inference(plane, self.budget, pool)
-        self._routes = build_routes(plane, self.budget)
+        self._inference = Inference(plane, self.budget, pool, SharedCalls(regions, pool))
+        # FastAPI remembers every function that it was ever given, beyond the life of its app: what
+        # they hold would stay with them where servers come and go in one process.
+        self._routes = build_routes(weakref.proxy(plane), self.budget, regions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""

@@ -56,7 +56,7 @@ class Connection(GuardedProtocol):
     def _take_known(self, lane: Lane, head: Head, body: bytes) -> None:
         self.heard()
         self.head_ends()
-        call = LaneCall(lane, head, self._reply)
+        call = LaneCall(lane, head, self._reply, self.client)
         self.cycle = self._running = call
         call.feed(body)
         call.more_body = False
@@ -85,7 +85,7 @@ class Connection(GuardedProtocol):
             super().on_headers_complete()
             return
         self.head_ends()
-        call = LaneCall(lane, head, self._reply)
+        call = LaneCall(lane, head, self._reply, self.client)
         earlier, self.cycle = self.cycle, call
         if earlier is None or earlier.response_complete:
             self._running = call

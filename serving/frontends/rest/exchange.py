@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from functools import partial
 
 from serving.dataplane import Claim, DataPlane
-from serving.errors import Unavailable
+from serving.errors import ServingError, Unavailable
 from serving.frontends.rest.wire import Call, Reply
 from serving.request import InferResponse
 
@@ -46,7 +46,10 @@ class Exchange:
         claims, plane = self._claims, self._plane
         try:
             for request in self._call.requests:
-                claims.append(plane.claim(request))
+                try:
+                    claims.append(plane.claim(request))
+                except ServingError as error:
+                    raise self._call.failed(len(claims), error) from None
             for claim in claims:
                 plane.commit(claim)
         except BaseException:
@@ -72,6 +75,9 @@ class Exchange:
             return
         error = _failure(answer)
         if error is not None:
+            if isinstance(error, ServingError):
+                place = [claim.answer for claim in self._claims].index(answer)
+                error = self._call.failed(place, error)
             self._end(error)
             return
         self._left -= 1

@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from serving.dataplane import DataPlane
+from serving.frontends.method import Describe
 from serving.frontends.rest.asgi import (
     ClientGone,
     Receive,
@@ -27,8 +28,9 @@ from serving.frontends.rest.exchange import LARGE_BYTES, Exchange, Outcome
 from serving.frontends.rest.inference_route import WireFormat
 from serving.frontends.rest.inflate import inflate
 from serving.frontends.rest.refusal import refusal
-from serving.frontends.rest.wire import Call, Describe, Headers, Reply, echo
-from serving.request import Description
+from serving.frontends.rest.shared_calls import SharedCalls
+from serving.frontends.rest.wire import Call, Headers, Reply, echo
+from serving.request import Description, VersionName
 
 _WATCH_AFTER_S = 0.02
 """Calls that take longer watch for the client's going away; for the others it costs too much."""
@@ -39,16 +41,19 @@ _T = TypeVar("_T")
 class Inference:
     """Runs calls that came over ASGI; one object serves all inference routes."""
 
-    def __init__(self, plane: DataPlane, budget: BodyBudget, pool: Executor) -> None:
+    def __init__(
+        self, plane: DataPlane, budget: BodyBudget, pool: Executor, shared: SharedCalls
+    ) -> None:
         self._plane = plane
         self._budget = budget
         self._pool = pool
+        self._shared = shared
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, form: WireFormat) -> None:
         """Answer one POST; what fails is answered in the wire format's own form."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
-            reply = await self._reply(headers, receive, form)
+            reply = await self._reply(scope, headers, receive, form)
         except ClientGone:
             return
         except (BodyTooLarge, BodyMemoryFull) as error:
@@ -59,13 +64,17 @@ class Inference:
             reply = refusal(error, headers, form.error, self._plane)
         await send_response(send, reply, echo(headers))
 
-    async def _reply(self, headers: Headers, receive: Receive, form: WireFormat) -> Reply:
+    async def _reply(
+        self, scope: Scope, headers: Headers, receive: Receive, form: WireFormat
+    ) -> Reply:
         body, taken = await self._budget.read(receive, headers)
         try:
             if len(body) <= LARGE_BYTES and b"content-encoding" not in headers:
                 call = form.decode(body, headers, self._plane.describe, time.monotonic())
             else:
                 call = await self._decode_large(body, headers, form)
+            whole = self._shared.whole(call, headers, scope.get("client"))
+            call = await whole if isinstance(whole, asyncio.Future) else whole
             return await self._exchange(call, receive, form.exchange)
         finally:
             if taken:
@@ -88,11 +97,16 @@ class Inference:
     def _describe_from_thread(self, loop: asyncio.AbstractEventLoop) -> Describe:
         """Return a ``describe`` for other threads, which asks on the event loop."""
 
-        async def ask(servable: str | None, version: int | None) -> Description:
-            return self._plane.describe(servable, version)
+        async def ask(
+            servable: str | None, version: VersionName | None, method: str | None
+        ) -> Description:
+            return self._plane.describe(servable, version, method)
 
-        def describe(servable: str | None, version: int | None) -> Description:
-            return asyncio.run_coroutine_threadsafe(ask(servable, version), loop).result()
+        def describe(
+            servable: str | None, version: VersionName | None, method: str | None
+        ) -> Description:
+            asked = ask(servable, version, method)
+            return asyncio.run_coroutine_threadsafe(asked, loop).result()
 
         return describe
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from serving.errors import ServingError
+from serving.frontends.method import Describe
 from serving.frontends.rest import ms_route, names, predict_codec, status, v2_codec
 from serving.frontends.rest.exchange import Exchange
-from serving.frontends.rest.wire import Call, Describe, Headers, Reply
+from serving.frontends.rest.wire import Call, Headers, Reply
 
 PREDICT = b"/predict"
 

@@ -62,7 +62,12 @@ def text(item: bytes) -> str | dict[str, str]:
     try:
         return item.decode()
     except UnicodeDecodeError:
-        return {"b64": binascii.b2a_base64(item, newline=False).decode()}
+        return base64(item)
+
+
+def base64(item: bytes) -> dict[str, str]:
+    """Return bytes as ``{"b64": ...}``."""
+    return {"b64": binascii.b2a_base64(item, newline=False).decode()}
 
 
 def document(item: bytes) -> Any:

@@ -54,7 +54,7 @@ def read(document: Document, value: Any, dtype: DType, where: str) -> Value:
     if not is_array(value):
         return _scalar(value, dtype, where)
     shape, leaves, visited = _walk(value, where)
-    fast = None if dtype is BYTES or dtype is BOOL else _copy_numbers(value, dtype)
+    fast = None if dtype is BYTES or dtype is BOOL else copy_numbers(value, dtype)
     if fast is None or fast.size != _product(shape):
         result = _read_slowly(leaves, shape, dtype, where)
     else:
@@ -138,7 +138,7 @@ def _children(level: list[Any], shape: list[int], where: str) -> list[Any]:
     return below
 
 
-def _copy_numbers(value: Any, dtype: DType) -> Array | None:
+def copy_numbers(value: Any, dtype: DType) -> Array | None:
     """Return all numbers below a list as float64, int64 or uint64, or None if they are not that.
 
     The numbers come out flat and without any word about their nesting.

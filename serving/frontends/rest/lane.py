@@ -8,6 +8,7 @@ task, and the messages between them. Whatever is not plain goes the ordinary way
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -16,11 +17,14 @@ from typing import NamedTuple
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.dataplane import DataPlane
-from serving.errors import NotFound
+from serving.errors import NotFound, Unavailable
 from serving.frontends.rest.exchange import Exchange, Outcome
 from serving.frontends.rest.inference_route import WireFormat, find
 from serving.frontends.rest.refusal import refusal
-from serving.frontends.rest.wire import Headers, Reply, echo
+from serving.frontends.rest.shared_calls import SharedCalls
+from serving.frontends.rest.v2_call import V2Call
+from serving.frontends.rest.wire import Call, Headers, Reply, echo
+from serving.frontends.shared_memory.regions import Regions
 
 MAX_BODY_BYTES = 64 * 1024
 """A connection that is slow to send holds this much at most, as much as its head may be."""
@@ -43,9 +47,16 @@ class Head(NamedTuple):
 class Lane:
     """What the lane calls of all connections share. Event loop only."""
 
-    def __init__(self, plane: DataPlane, pool: Executor, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        pool: Executor,
+        max_body_bytes: int,
+        regions: Regions | None = None,
+    ) -> None:
         self.plane = plane
         self.pool = pool
+        self.shared = SharedCalls(regions, pool)
         self._limit = min(max_body_bytes, MAX_BODY_BYTES)
         self._routes: dict[bytes, WireFormat] = {}
         self._known: dict[bytes, Head] = {}
@@ -139,17 +150,24 @@ class LaneCall:
     """
 
     __slots__ = (
-        "_body", "_exchange", "_lane", "_on_reply",
+        "_body", "_client", "_exchange", "_lane", "_on_reply",
         "head", "keep_alive", "more_body", "response_complete",
     )  # fmt: skip
 
-    def __init__(self, lane: Lane, head: Head, on_reply: Callable[[LaneCall, Reply], None]) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        head: Head,
+        on_reply: Callable[[LaneCall, Reply], None],
+        client: tuple[str, int] | None = None,
+    ) -> None:
         self.head = head
         self.keep_alive = head.keep_alive
         self.more_body = True
         self.response_complete = False
         self._lane = lane
         self._on_reply = on_reply
+        self._client = client
         self._body: bytes | bytearray = b""
         self._exchange: Exchange | None = None
 
@@ -170,10 +188,30 @@ class LaneCall:
         body, self._body = bytes(self._body), b""
         try:
             call = head.form.decode(body, head.headers, plane.describe, time.monotonic())
-            self._exchange = head.form.exchange(plane, self._lane.pool, call, self._finish)
-            self._exchange.start()
+            whole = self._lane.shared.whole(call, head.headers, self._client)
+            if isinstance(whole, asyncio.Future):
+                whole.add_done_callback(self._on_whole)
+            else:
+                self._start(whole)
         except Exception as error:
             self._finish(error)
+
+    def _on_whole(self, done: asyncio.Future[V2Call]) -> None:
+        """Go on with a call whose inputs were read on a thread, unless it was given up."""
+        if self.response_complete:
+            _ = done.cancelled() or done.exception()  # looked at, or asyncio would tell of it
+            return
+        try:
+            self._start(done.result())
+        except asyncio.CancelledError:
+            self._finish(Unavailable("the server is shutting down", code="draining"))
+        except Exception as error:
+            self._finish(error)
+
+    def _start(self, call: Call) -> None:
+        exchange = self.head.form.exchange(self._lane.plane, self._lane.pool, call, self._finish)
+        self._exchange = exchange
+        exchange.start()
 
     def abandon(self) -> None:
         """The client has gone: withdraw what runs, answer nothing."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from serving import __version__
 from serving.frontends import v2_statistics
+from serving.frontends.rest import stage_metrics
 from serving.frontends.rest.exposition import Family, Labels, Sample, histogram
 from serving.statistics import (
     LATENCY_BOUNDS_S,
@@ -91,6 +92,7 @@ def families(told: ServerStatistics, listed: Sequence[dict[str, Any]], ready: bo
         ),
         _request_times(told.versions),
         _run_sizes(told.versions),
+        *stage_metrics.families(told.stages),
         *_workers(told.workers),
         *_server(told, listed, ready),
     ]

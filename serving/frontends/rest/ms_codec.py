@@ -12,13 +12,13 @@ the infinities as null, bytes as ``{"b64": ...}``.
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from serving.errors import InvalidRequest, ServingError
+from serving.frontends.method import Describe
 from serving.frontends.mindspore import instances, outputs, types
 from serving.frontends.mindspore.failures import SYSTEM_ERROR, Failure, verdict
 from serving.frontends.mindspore.instances import Common
@@ -27,7 +27,7 @@ from serving.frontends.mindspore.runs import Outcome
 from serving.frontends.mindspore.target import Target
 from serving.frontends.rest import json_answer, ms_json
 from serving.frontends.rest.status import dump
-from serving.frontends.rest.wire import Describe, Headers, Reply, deadline_from, request_id
+from serving.frontends.rest.wire import Headers, Reply, deadline_from, request_id
 from serving.request import Description, InferRequest
 
 
@@ -47,6 +47,10 @@ class MsCall(NamedTuple):
     def encodes_fast(self) -> bool:
         """False: every number is written as text."""
         return False
+
+    def failed(self, _index: int, error: ServingError) -> ServingError:
+        """Return the error: those of single instances never come here."""
+        return error
 
     def encode(self, responses: Sequence[Outcome]) -> Reply:
         """Write the answer from a response or an error for each instance."""
@@ -112,7 +116,7 @@ def refusal(failure: Failure, request_id: str) -> Reply:
 
 def _value(output: Output) -> Any:
     if output.array is None:
-        write = _text if output.type is types.STRING else _base64
+        write = _text if output.type is types.STRING else json_answer.base64
         return json_answer.nested([write(item) for item in output.items], output.shape)
     array = output.array
     if array.dtype.kind == "f" and array.dtype.itemsize < 8:
@@ -122,7 +126,3 @@ def _value(output: Output) -> Any:
 
 def _text(item: bytes) -> str:
     return item.decode()
-
-
-def _base64(item: bytes) -> dict[str, str]:
-    return {"b64": binascii.b2a_base64(item, newline=False).decode()}

@@ -1,8 +1,9 @@
 """Read the values of MindSpore Serving's JSON: numbers, strings, lists of them, and base64.
 
-A JSON integer is an int32 and a fraction a float32 for whoever asks for their type, but they are
-kept as they came, so that an integer input of any width takes integers and a floating one takes
-fractions, exactly and in range. A list holds one kind of element. An object holds bytes::
+A JSON integer is an int32 and a fraction a float32 for whoever asks for their type, or of the
+next wider type where one does not fit that. They are kept as they came, so that an integer input
+of any width takes integers and a floating one takes fractions, exactly and in range. A list holds
+one kind of element. An object holds bytes::
 
     {"b64": "AACAPw==", "type": "fp32", "shape": [1]}
 
@@ -27,10 +28,11 @@ from serving.frontends.shape_limits import MAX_RANK, checked
 from serving.tensor import BOOL, Array, DType
 
 _WORDS = types.BY_WORD | {f"fp{n}": types.BY_WORD[f"float{n}"] for n in (16, 32, 64)}
-_INT32, _INT64, _FLOAT32 = types.BY_WORD["int32"], types.BY_WORD["int64"], types.BY_WORD["float32"]
 _BOOL = types.BY_WORD["bool"]
+_INTEGERS = tuple(types.BY_WORD[word] for word in ("int32", "int64", "uint64"))
+_FLOAT32, _FLOAT64 = types.BY_WORD["float32"], types.BY_WORD["float64"]
+_MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _KEYS = ("b64", "type", "shape")
-_INT32_MAX = 2**31 - 1
 _ONE_STRING = "json array, string or bytes type only support one item"
 
 
@@ -44,13 +46,17 @@ class Numbers(NamedTuple):
 
     @property
     def type(self) -> MsType:
-        """The type that their kind stands for; int64 where int32 would cut one."""
+        """The type that their kind stands for, or a wider one where that would change one."""
         if self.kind is bool:
             return _BOOL
+        low, high = min(self.elements), max(self.elements)
         if self.kind is float:
-            return _FLOAT32
-        fits = max(self.elements) <= _INT32_MAX and min(self.elements) >= -_INT32_MAX - 1
-        return _INT32 if fits else _INT64
+            return _FLOAT32 if low >= -_MOST_FLOAT32 and high <= _MOST_FLOAT32 else _FLOAT64
+        for kind in _INTEGERS:
+            bounds = np.iinfo(kind.dtype.numpy)
+            if bounds.min <= low and high <= bounds.max:
+                return kind
+        return _INTEGERS[-1]
 
     @property
     def nbytes(self) -> int:

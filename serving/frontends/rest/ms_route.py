@@ -12,11 +12,12 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from serving.errors import InvalidRequest, ServingError
+from serving.frontends.method import Describe
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.target import Target
 from serving.frontends.rest import ms_codec
 from serving.frontends.rest.ms_exchange import MsExchange
-from serving.frontends.rest.wire import Call, Describe, Headers, Reply
+from serving.frontends.rest.wire import Call, Headers, Reply
 
 _PATH = re.compile(
     rb"(?:/v1)?/model/(?P<name>[^/:]*)(?:/version/(?P<version>[^/:]*))?/?(?::(?P<method>.*))?"

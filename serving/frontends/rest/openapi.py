@@ -46,6 +46,9 @@ def _infer(*, versioned: bool) -> dict[str, Any]:
     return {
         "operationId": "infer_version" if versioned else "infer",
         "summary": "Open Inference Protocol V2 inference, with the binary tensor data extension",
+        "description": "A method of a servable is the model servable:method, or is named by the "
+        "parameter method. Where it takes text and bytes, JSON strings are text; binary data are "
+        'text with the parameter content_type "str".',
         "parameters": [
             *({"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names),
             length,
@@ -106,16 +109,24 @@ _PARAMETERS = {
     "additionalProperties": {"type": ["string", "number", "boolean"]},
 }
 _NAMED_VALUES = {"type": "object", "additionalProperties": _ref("Value")}
+_VERSION_NAME = {
+    "description": "A number or a label; the newest if left out",
+    "oneOf": [{"type": "integer", "minimum": 1}, {"type": "string"}],
+}
 _COMMON = {
     "servable": {"type": "string", "description": "May be left out when one is served"},
     "version": {"type": "integer", "minimum": 1},
-    "method": {"type": "string", "enum": ["predict"]},
+    "method": {
+        "type": "string",
+        "description": "May be left out of a servable with one method, or one called predict",
+    },
     "id": _TEXT,
 }
 
 _SCHEMAS: dict[str, Any] = {
     "Value": {
-        "description": "A number, string or boolean, nested lists of them, or raw bytes",
+        "description": "A number, string or boolean, nested lists of them, or raw bytes; "
+        "dtype says what they are for an input of any type (BYTES if left out)",
         "oneOf": [
             {"type": ["number", "string", "boolean"]},
             {"type": "array", "items": {}},
@@ -130,7 +141,7 @@ _SCHEMAS: dict[str, Any] = {
     "PredictRequest": {
         **_object(
             [],
-            **_COMMON,
+            **{**_COMMON, "version": _VERSION_NAME},
             parameters=_PARAMETERS,
             instances={
                 **_list({"oneOf": [_NAMED_VALUES, _ref("Value")]}),

@@ -9,6 +9,8 @@ from typing import Any
 from serving.dataplane import DataPlane
 from serving.errors import ServingError
 from serving.frontends import example_call, v2_statistics
+from serving.frontends.method import model_name
+from serving.request import Description
 from serving.statistics import VersionStatistics
 
 _STYLE = """
@@ -25,6 +27,10 @@ pre{background:#161b22}th,td{border-color:#30363d}.READY{color:#3fb950}.FAILED{c
 """
 
 
+Counted = Mapping[tuple[str, int], VersionStatistics]
+"""What was counted, by name and version; a method's name is ``servable:method``."""
+
+
 def page(plane: DataPlane, base_url: str) -> str:
     """Return the page as one HTML document without outside assets."""
     listed = plane.servables()
@@ -39,14 +45,12 @@ def page(plane: DataPlane, base_url: str) -> str:
         "<a href=docs>API</a> · <a href=openapi.json>openapi.json</a> · "
         "<a href=errors>errors</a> · <a href=v2>/v2</a> · <a href=metrics>metrics</a></p>",
         _states(listed, counted),
-        *(_section(plane, name, base_url) for name in names),
+        *(_section(plane, name, base_url, counted) for name in names),
     ]
     return "".join(parts) + "</html>"
 
 
-def _states(
-    listed: list[dict[str, Any]], counted: Mapping[tuple[str, int], VersionStatistics]
-) -> str:
+def _states(listed: list[dict[str, Any]], counted: Counted) -> str:
     if not listed:
         return "<p>Nothing is served: the model directory is empty.</p>"
     rows = [
@@ -74,15 +78,27 @@ def _numbers(seen: VersionStatistics | None) -> str:
     return "".join(f"<td class=number>{cell}" for cell in cells)
 
 
-def _section(plane: DataPlane, name: str, base_url: str) -> str:
-    """Return a servable's signature and example; nothing for one that cannot be described."""
+def _section(plane: DataPlane, name: str, base_url: str, counted: Counted) -> str:
+    """Return a servable's methods; nothing for one that cannot be described."""
     try:
-        description = plane.describe(name, None)
+        methods = plane.methods(name)
+        described = [plane.describe(name, None, method) for method in methods or (None,)]
     except ServingError:
         return ""
+    parts = [
+        _description(d, base_url, counted.get((model_name(name, d.method), d.version)))
+        for d in described
+    ]
+    return f"<h2>{_text(name)}</h2>{''.join(parts)}"
+
+
+def _description(description: Description, base_url: str, seen: VersionStatistics | None) -> str:
+    """Return the signature and an example of a model itself, or of a method, which is counted."""
     call = example_call.on_page(description, base_url)
     batch = description.batch
-    batching = f"batches of up to {description.max_batch_size}" if batch.batched else "one by one"
+    batching = f"runs batches of up to {description.max_batch_size}"
+    if description.method or not batch.batched:
+        batching = "runs one by one"
     reason = f" ({_text(batch.reason)})" if batch.reason else ""
     rows = "".join(
         f"<tr><td>{kind}<td>{_text(spec.name)}<td><code>{_text(spec.text())}</code>"
@@ -92,8 +108,13 @@ def _section(plane: DataPlane, name: str, base_url: str) -> str:
         )
         for spec in specs
     )
+    title = f"<h3>{_text(description.method)}</h3>" if description.method else ""
+    if seen is not None and seen.successes:
+        failed = sum(v2_statistics.failures(seen).values())
+        reason += f"; answered {seen.successes:,} in {seen.mean_success_ms:.2f} ms on average"
+        reason += f", failed {failed:,}" if failed else ""
     return (
-        f"<h2>{_text(name)}</h2><p>{_text(description.platform)}, runs {batching}{reason}</p>"
+        f"{title}<p>{_text(description.platform)}, {batching}{reason}</p>"
         f"<table>{rows}</table><pre><code>{_text(call)}</code></pre>"
     )
 

@@ -6,15 +6,17 @@ Request::
      "instances": [{"image": [[...]]}, ...]}     one object per row, without the batch axis
      "inputs": {"image": [[[...]]]}              or: whole tensors in the engine's shape
 
-``servable`` may be left out when one is served; all but ``instances`` or ``inputs`` may be left
-out. With one input, an instance may be the bare value. A value is a number, a string, a
-boolean, nested lists of them (``json_tensor`` has the rules), or::
+``version`` may be a label, such as "stable". ``servable`` may be left out when one is served; all
+but ``instances`` or ``inputs`` may be left out. With one input, an instance may be the bare value.
+A value is a number, a string, a boolean, nested lists of them (``json_tensor`` has the rules;
+``json_open`` for inputs of any type, which methods may have), or::
 
     {"b64": "AACAPw==", "dtype": "FP32", "shape": [1]}
 
-that is raw little-endian elements. ``dtype`` is only checked; ``shape`` may be left out when
-the declared shape has at most one size that varies. Without ``shape``, the bytes for a BYTES
-input are its one element; with it they are V2's length-prefixed elements.
+that is raw little-endian elements. ``dtype`` is only checked, but says what an input of any type
+gets (BYTES if left out); ``shape`` may be left out when the declared shape has at most one size
+that varies. Without ``shape``, the bytes for a BYTES input are its one element; with it they are
+V2's length-prefixed elements.
 
 Answer: ``{"servable", "version", "method", "instances": [{output: value}, ...]}`` in the order
 of the request, or ``"outputs": {output: value}``; ``id`` when one was given. Strings that are
@@ -23,16 +25,20 @@ no UTF-8 come as ``{"b64": ...}``, sequence and map outputs as JSON values.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from serving.errors import InvalidRequest, NotFound, UnsupportedMedia
-from serving.frontends import raw_tensor
-from serving.frontends.fit import adapt, check_dtype, check_names
+from serving.errors import ExecutionFailed, InvalidRequest, ServingError, UnsupportedMedia
+from serving.frontends import raw_tensor, version_name
+from serving.frontends.fit import adapt, check_dtype, check_names, named_dtype
+from serving.frontends.method import Describe, checked, name_of
 from serving.frontends.plan import Dims, InputPlan, Plan, plan_for
 from serving.frontends.rest import (
     json_answer,
     json_document,
+    json_open,
     json_tensor,
     names,
     predict_plain,
@@ -40,7 +46,6 @@ from serving.frontends.rest import (
 )
 from serving.frontends.rest.json_document import Document, is_array, is_object, wrong_type
 from serving.frontends.rest.wire import (
-    Describe,
     Headers,
     Reply,
     deadline_from,
@@ -48,11 +53,9 @@ from serving.frontends.rest.wire import (
     request_id,
 )
 from serving.frontends.value import Value
-from serving.request import Description, InferRequest, InferResponse
-from serving.tensor import BYTES, Tensor, TensorSpec, element_count
-
-METHOD = "predict"
-"""The name of the only method of a servable without methods of its own."""
+from serving.repository.labels import is_label
+from serving.request import Description, InferRequest, InferResponse, VersionName
+from serving.tensor import ANY, BYTES, Tensor, TensorSpec, element_count
 
 _KNOWN = ("servable", "version", "method", "instances", "inputs", "parameters", "id")
 _VALUE = ("b64", "dtype", "shape")
@@ -73,13 +76,22 @@ class PredictCall(NamedTuple):
         """False: every number is written as text."""
         return False
 
+    def failed(self, index: int, error: ServingError) -> ServingError:
+        """Return an error that names the instance, where it is that of a method's instance."""
+        is_own = isinstance(error, (InvalidRequest, ExecutionFailed))
+        if self.groups is None or not self.description.method or not is_own:
+            return error
+        named = copy.copy(error)  # others may be answered with the same one
+        named.where = f"instances[{index}]{error.where.removeprefix('inputs')}"
+        return named
+
     def encode(self, responses: Sequence[InferResponse]) -> Reply:
         """Write the answers as one JSON object."""
         version = responses[0].version if responses else self.description.version
         answer: dict[str, Any] = {
             "servable": self.description.servable,
             "version": version,
-            "method": METHOD,
+            "method": name_of(self.description),
         }
         if self.id:
             answer["id"] = self.id
@@ -106,8 +118,7 @@ def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> Pre
     document = json_document.parse(body)
     found = json_document.fields(document.root, "")
     json_document.known_only(found, _KNOWN, "body")
-    description = describe(_servable(found), _version(found))
-    _check_method(found)
+    description = describe(_servable(found), _version(found), _method(found))
     if ("instances" in found) == ("inputs" in found):
         both = "instances" in found
         raise InvalidRequest(
@@ -161,6 +172,7 @@ class _Common:
             self.description.servable,
             inputs,
             version=self.version,
+            method=self.description.method or None,
             id=self.trace,
             deadline=self.deadline,
             parameters=self.parameters,
@@ -186,27 +198,21 @@ def _servable(found: dict[str, Any]) -> str | None:
     return names.check(json_document.text_field(found, "servable", "servable"), "servable")
 
 
-def _version(found: dict[str, Any]) -> int | None:
+def _version(found: dict[str, Any]) -> VersionName | None:
     version = found.get("version")
     if version is None:
         return None
+    if isinstance(version, str) and is_label(version):
+        return version
     if type(version) is not int or version < 1:
-        raise wrong_type("version", "a positive integer", version)
+        raise wrong_type("version", version_name.EXPECTED, version)
     return version
 
 
-def _check_method(found: dict[str, Any]) -> None:
-    method = found.get("method")
-    if method is None or method == METHOD:
-        return
-    name = json_document.text_field(found, "method", "method")
-    raise NotFound(
-        f"there is no method {name[:80]!r}",
-        code="unknown_method",
-        where="method",
-        expected=repr(METHOD),
-        fix="leave 'method' out",
-    )
+def _method(found: dict[str, Any]) -> str | None:
+    if found.get("method") is None:
+        return None
+    return checked(json_document.text_field(found, "method", "method"), "method")
 
 
 def _decode_inputs(document: Document, raw: Any, common: _Common) -> PredictCall:
@@ -221,7 +227,8 @@ def _decode_inputs(document: Document, raw: Any, common: _Common) -> PredictCall
         spec, dims = item.spec, item.whole
         where = f"inputs.{spec.name}"
         value = adapt(_value(document, given[spec.name], spec, dims, where), dims, where)
-        inputs.append(Tensor(spec.name, spec.dtype, value.shape, value.array, value.items))
+        dtype = value.dtype or spec.dtype
+        inputs.append(Tensor(spec.name, dtype, value.shape, value.array, value.items))
     request = common.request(tuple(inputs))
     return PredictCall(common.description, (request,), None, common.id)
 
@@ -255,6 +262,8 @@ def _whole_rows(document: Document, raw: Any, plan: Plan) -> tuple[predict_rows.
     """
     only = plan.inputs[0] if len(plan.inputs) == 1 else None
     if only is None or only.axis != 0 or only.spec.dtype is BYTES or is_object(raw[0]):
+        return None
+    if plan.description.method:
         return None
     rows = len(raw)
     if rows > plan.description.max_batch_size > 0:
@@ -301,22 +310,31 @@ def _row_value(document: Document, raw: Any, item: InputPlan, where: str) -> Val
 
 def _value(document: Document, raw: Any, spec: TensorSpec, dims: Dims, where: str) -> Value:
     """Read one value: a number, a string, nested lists, or a ``{"b64"}`` object."""
+    is_open = spec.dtype is ANY
     if not is_object(raw):
+        if is_open:
+            return json_open.read(document, raw, where)
         return json_tensor.read(document, raw, spec.dtype, where)
     given = json_document.fields(raw, where)
     json_document.known_only(given, _VALUE, where)
     if "b64" not in given:
         raise wrong_type(where, 'a value, or {"b64": "..."}', raw)
+    dtype = BYTES if is_open else spec.dtype
     if given.get("dtype") is not None:
-        check_dtype(json_document.text_field(given, "dtype", where), spec, f"{where}.dtype")
+        named = json_document.text_field(given, "dtype", where)
+        if is_open:
+            dtype = named_dtype(named, f"{where}.dtype")
+        else:
+            check_dtype(named, spec, f"{where}.dtype")
     data = json_tensor.read_base64(given["b64"], where)
     if given.get("shape") is not None:
         shape = json_document.shape_field(document, given["shape"], f"{where}.shape")
-    elif spec.dtype is BYTES:
-        return Value((), None, [data])
+    elif dtype is BYTES:
+        return Value((), None, [data], dtype)
     else:
-        shape = _deduced(dims, len(data) // spec.dtype.itemsize, where)
-    return raw_tensor.read(memoryview(data), spec.dtype, shape, spec.name, where)
+        shape = _deduced(dims, len(data) // dtype.itemsize, where)
+    value = raw_tensor.read(memoryview(data), dtype, shape, spec.name, where)
+    return replace(value, dtype=dtype) if is_open else value
 
 
 def _deduced(dims: Dims, count: int, where: str) -> tuple[int, ...]:

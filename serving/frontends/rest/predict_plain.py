@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 
+from serving.frontends.method import Describe
 from serving.frontends.plan import InputPlan, Plan, plan_for
 from serving.frontends.rest import names, plain_numbers
-from serving.frontends.rest.wire import Describe, Headers
+from serving.frontends.rest.wire import Headers
 from serving.request import Description
 from serving.tensor import Tensor
 
@@ -48,7 +49,7 @@ def decode(
         if type(servable) is not str:
             return None
         names.check(servable, "servable")
-    plan = plan_for(describe(servable, None))
+    plan = plan_for(describe(servable, None, None))
     # Every key once: a key given twice would add quotes that the counted ones do not explain.
     strings = 1 + 2 * (servable is not None) + len(instances) * len(plan.inputs)
     if body.count(b'"') != 2 * strings:
@@ -60,6 +61,8 @@ def decode(
 def _inputs(instances: list[Any], plan: Plan) -> tuple[Tensor, ...] | None:
     description = plan.description
     if not description.batch.batched or len(instances) > description.max_batch_size:
+        return None
+    if description.method:
         return None
     width = len(plan.inputs)
     for row in instances:

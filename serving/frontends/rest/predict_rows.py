@@ -3,12 +3,13 @@
 An instance of a batched servable is one row: its tensors without their batch axis. Rows of
 equal shapes (and equal shared inputs, those without a batch axis) run as one request of at
 most ``max_batch_size`` rows; the rest run as further requests. Where there is no batch axis,
-each instance is a request.
+each instance is a request. An instance of a method always is: each fails by itself, and answers
+may differ in type and shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from serving.frontends.plan import InputPlan, OutputPlan, Plan, plan_for
 from serving.frontends.rest import json_answer
 from serving.frontends.value import Value
 from serving.request import Description, InferResponse
-from serving.tensor import Tensor, TensorSpec
+from serving.tensor import ANY, BYTES, Tensor, TensorSpec
 
 MAX_REQUESTS = 1024
 """Requests that one call may turn into; what cannot be batched is claimed one by one."""
@@ -36,7 +37,7 @@ class Group(NamedTuple):
 def group(rows: Sequence[Row], plan: Plan) -> tuple[Group, ...]:
     """Return the requests for the rows (each in signature order), all places covered once."""
     description = plan.description
-    if not description.batch.batched:
+    if description.method or not description.batch.batched:
         groups = [[i] for i in range(len(rows))]
     else:
         groups = _alike(rows, plan, description.max_batch_size) if len(rows) > 1 else [[0]]
@@ -84,16 +85,17 @@ def _content(value: Value) -> Any:
 def _stack(item: InputPlan, values: list[Value]) -> Tensor:
     """Return one input of a request: its rows along the batch axis, or what they share."""
     spec, axis, first = item.spec, item.axis, values[0]
+    dtype = first.dtype or spec.dtype
     if axis is None:
-        return Tensor(spec.name, spec.dtype, first.shape, first.array, first.items)
+        return Tensor(spec.name, dtype, first.shape, first.array, first.items)
     shape = (*first.shape[:axis], len(values), *first.shape[axis:])
     if first.array is None:
-        return Tensor(spec.name, spec.dtype, shape, None, _stack_items(values, axis))
+        return Tensor(spec.name, dtype, shape, None, _stack_items(values, axis))
     if len(values) == 1:
-        return Tensor(spec.name, spec.dtype, shape, first.array.reshape(shape))
+        return Tensor(spec.name, dtype, shape, first.array.reshape(shape))
     arrays = [value.array for value in values if value.array is not None]
     stacked = np.ascontiguousarray(np.stack(arrays, axis))
-    return Tensor(spec.name, spec.dtype, shape, stacked)
+    return Tensor(spec.name, dtype, shape, stacked)
 
 
 def _stack_items(values: list[Value], axis: int) -> list[bytes]:
@@ -152,7 +154,7 @@ def _instance_values(tensor: Tensor, rows: int, outputs: dict[str, OutputPlan]) 
         if array.ndim > 1 and array.size and array.dtype.kind != "O":
             return list(array)  # what plain() would make of them
         return [json_answer.plain(row) for row in array]
-    write = json_answer.document if spec.json else json_answer.text
+    write = _writer(tensor, spec)
     elements = [write(item) for item in tensor.items or ()]
     if axis:
         elements = list(np.moveaxis(_objects(elements, tensor.shape), axis, 0).reshape(-1))
@@ -161,9 +163,18 @@ def _instance_values(tensor: Tensor, rows: int, outputs: dict[str, OutputPlan]) 
     return [json_answer.nested(elements[i * size : (i + 1) * size], row_shape) for i in range(rows)]
 
 
+def _writer(tensor: Tensor, spec: TensorSpec) -> Callable[[bytes], Any]:
+    """Return what writes a string: a model's as what it looks like, a method's as what it is."""
+    if spec.json:
+        return json_answer.document
+    if spec.dtype is ANY and tensor.dtype is BYTES:
+        return json_answer.base64
+    return json_answer.text
+
+
 def whole(tensor: Tensor, spec: TensorSpec) -> Any:
     """Return a whole tensor as a JSON value, the batch axis included."""
     if tensor.array is not None:
         return json_answer.plain(json_answer.numbers(tensor))
-    write = json_answer.document if spec.json else json_answer.text
+    write = _writer(tensor, spec)
     return json_answer.nested([write(item) for item in tensor.items or ()], tensor.shape)

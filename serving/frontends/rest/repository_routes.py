@@ -60,7 +60,7 @@ def add_repository(app: FastAPI, plane: DataPlane, budget: BodyBudget) -> None:
         )
 
 
-class _Early(Response):
+class Early(Response):
     """An answer to a body that was not read to its end."""
 
     def __init__(self, reply: Reply) -> None:
@@ -88,7 +88,7 @@ class _Routes:
         except ClientGone:
             return Response(status_code=499)
         except (BodyTooLarge, BodyMemoryFull) as error:
-            return _Early(status.v2_error(error, ""))
+            return Early(status.v2_error(error, ""))
         self._budget.give_back(taken)
         if len(body) > _SHORT_BYTES:
             raise TooLarge("the body is too large", expected=f"at most {_SHORT_BYTES} bytes")
@@ -98,7 +98,7 @@ class _Routes:
                 "field 'ready' must be true or false", code="wrong_type", where="ready"
             )
         found = repository.entries(await self._plane.index(), ready=ready)
-        return JSONResponse([entry._asdict() for entry in found])
+        return JSONResponse([entry.to_json() for entry in found])
 
     async def load(self, request: Request, name: str) -> Response:
         control = self._control(request)
@@ -108,7 +108,7 @@ class _Routes:
         except ClientGone:
             return Response(status_code=499)
         except (BodyTooLarge, BodyMemoryFull) as error:
-            return _Early(status.v2_error(error, ""))
+            return Early(status.v2_error(error, ""))
         try:
             override = await asyncio.to_thread(_override, body)
             await control.load(servable, override)

@@ -28,13 +28,17 @@ from serving.errors import (
     did_you_mean,
 )
 from serving.frontends import v2_metadata
+from serving.frontends.method import of_model
 from serving.frontends.rest import names, openapi, status
 from serving.frontends.rest.body import BodyBudget
 from serving.frontends.rest.error_page import error_page
+from serving.frontends.rest.memory_routes import add_memory
 from serving.frontends.rest.page import page
 from serving.frontends.rest.repository_routes import add_repository
 from serving.frontends.rest.statistics_routes import METRICS, add_statistics
 from serving.frontends.rest.v2_codec import version_number
+from serving.frontends.shared_memory.gate import EXTENSION
+from serving.frontends.shared_memory.regions import Regions
 from serving.request import Description
 
 _log = logging.getLogger("serving.rest")
@@ -45,14 +49,21 @@ _ROUTES = (
 )  # fmt: skip
 
 
-def build_routes(plane: DataPlane, budget: BodyBudget | None = None) -> FastAPI:
-    """Return the FastAPI application over a data plane; bodies are read within ``budget``."""
+def build_routes(
+    plane: DataPlane, budget: BodyBudget | None = None, regions: Regions | None = None
+) -> FastAPI:
+    """Return the FastAPI application over a data plane; bodies are read within ``budget``.
+
+    ``regions`` are what clients share with the server, None where they may not.
+    """
+    budget = budget or BodyBudget(_BODY_BYTES, _BODY_BYTES)
     app = FastAPI(title="serving", version=__version__, redoc_url=None, redirect_slashes=False)
     app.state.plane = plane
     _add_health(app, plane)
     add_statistics(app, plane)
-    _add_metadata(app, plane)
-    add_repository(app, plane, budget or BodyBudget(_BODY_BYTES, _BODY_BYTES))
+    _add_metadata(app, plane, () if regions is None else (EXTENSION,))
+    add_repository(app, plane, budget)
+    add_memory(app, regions, budget)
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> HTMLResponse:
@@ -87,7 +98,7 @@ def _add_health(app: FastAPI, plane: DataPlane) -> None:
     async def model_ready(name: str, version: str | None = None) -> JSONResponse:
         description = _describe(plane, name, version)
         code = 200 if description.ready else 503
-        return JSONResponse({"name": description.servable, "ready": description.ready}, code)
+        return JSONResponse({"name": name, "ready": description.ready}, code)
 
     async def any_ready(name: str) -> JSONResponse:
         return await model_ready(name)
@@ -103,21 +114,22 @@ def _add_health(app: FastAPI, plane: DataPlane) -> None:
     )
 
 
-def _add_metadata(app: FastAPI, plane: DataPlane) -> None:
+def _add_metadata(app: FastAPI, plane: DataPlane, extensions: tuple[str, ...]) -> None:
     async def server() -> JSONResponse:
-        return JSONResponse(v2_metadata.server_metadata())
+        return JSONResponse(v2_metadata.server_metadata(*extensions))
 
     async def version_metadata(name: str, version: str) -> JSONResponse:
-        return JSONResponse(v2_metadata.model_metadata(_describe(plane, name, version)))
+        model = names.check(name)
+        return JSONResponse(v2_metadata.model_document(plane, model, version_number(version)))
 
     async def metadata(name: str) -> JSONResponse:
-        return JSONResponse(v2_metadata.model_metadata(_describe(plane, name, None)))
+        return JSONResponse(v2_metadata.model_document(plane, names.check(name)))
 
     async def version_config(name: str, version: str) -> JSONResponse:
-        return JSONResponse(v2_metadata.model_config(_describe(plane, name, version)))
+        return JSONResponse(v2_metadata.model_config(_describe(plane, name, version), name))
 
     async def config(name: str) -> JSONResponse:
-        return JSONResponse(v2_metadata.model_config(_describe(plane, name, None)))
+        return JSONResponse(v2_metadata.model_config(_describe(plane, name, None), name))
 
     _get(app, "/v2", "Name, version and extensions of the server", server)
     _get(app, "/v2/models/{name}", "Inputs and outputs of a servable", metadata)
@@ -137,7 +149,7 @@ def _add_metadata(app: FastAPI, plane: DataPlane) -> None:
 
 
 def _describe(plane: DataPlane, name: str, version: str | None) -> Description:
-    return plane.describe(names.check(name), version_number(version))
+    return of_model(plane, names.check(name), version_number(version))
 
 
 def _describer(app: FastAPI) -> Callable[[], dict[str, Any]]:

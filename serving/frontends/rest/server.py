@@ -13,7 +13,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -24,25 +24,38 @@ from serving.errors import ConfigError
 from serving.frontends.rest.app import RestApp
 from serving.frontends.rest.connection import Connection
 from serving.frontends.rest.lane import Lane
+from serving.frontends.shared_memory.regions import Regions
+from serving.frontends.tls import certificates_of
 
 _BACKLOG = 2048
 _TICK_S = 1.0
 _POLL_S = 0.01
 _POOL_THREADS = 2
+_HANDSHAKE_S = 15.0
+_GOODBYE_S = 1.0
+"""How long a closed connection waits for the client's end of TLS; nothing depends on it."""
 
 
 class RestFrontEnd:
     """Owns the listening socket, its connections, and the threads for large messages.
 
     Called by the master, on the thread of its event loop. ``lane`` False sends every call the
-    ordinary way.
+    ordinary way; ``regions`` None is without shared memory of clients.
     """
 
-    def __init__(self, plane: DataPlane, settings: ServerSettings, *, lane: bool = True) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        settings: ServerSettings,
+        *,
+        lane: bool = True,
+        regions: Regions | None = None,
+    ) -> None:
         self._settings = settings
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="rest-codec")
-        self.app = RestApp(plane, settings, self._pool)
-        self._lane = Lane(plane, self._pool, self.app.budget.limit_bytes) if lane else None
+        self.app = RestApp(plane, settings, self._pool, regions)
+        limit = self.app.budget.limit_bytes
+        self._lane = Lane(plane, self._pool, limit, regions) if lane else None
         self._config = uvicorn.Config(
             self.app,
             http=Connection,
@@ -69,13 +82,21 @@ class RestFrontEnd:
     async def start(self) -> None:
         """Bind and listen. Raises ConfigError, naming the flag, when the address cannot be had."""
         self._config.load()
+        certificates = certificates_of(self._settings)
+        secured: dict[str, Any] = {}
+        if certificates is not None:
+            secured = {
+                "ssl": certificates.context("http/1.1"),
+                "ssl_handshake_timeout": _HANDSHAKE_S,
+                "ssl_shutdown_timeout": _GOODBYE_S,
+            }
         listener = _listen(self._settings.host, self._settings.rest_port)
         self._port = int(listener.getsockname()[1])
         loop = asyncio.get_running_loop()
         self._tick()
         try:
             self._server = await loop.create_server(
-                self._connection, sock=listener, backlog=_BACKLOG
+                self._connection, sock=listener, backlog=_BACKLOG, **secured
             )
         except BaseException:
             listener.close()

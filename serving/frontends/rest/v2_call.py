@@ -9,25 +9,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, ServingError
 from serving.frontends import raw_tensor
 from serving.frontends.rest import json_answer
 from serving.frontends.rest.wire import Reply
+from serving.frontends.shared_memory.sharing import ON_LOOP_BYTES, Shared, Sharing
 from serving.request import Description, InferRequest, InferResponse
-from serving.tensor import BYTES, Tensor
+from serving.tensor import Tensor
 
 HEADER_LENGTH = b"inference-header-content-length"
 _BINARY = b"application/octet-stream"
 
 
 class V2Call(NamedTuple):
-    """A decoded inference request, and which of its outputs are wanted as binary data."""
+    """A decoded inference request, and which of its outputs are wanted as binary data.
 
+    ``model`` is the name that was asked for. ``sharing`` is what was said of tensors in shared
+    memory; before the call runs, ``SharedCalls`` puts ``shared`` in its place.
+    """
+
+    model: str
     description: Description
     request: InferRequest
     id: str
     binary_default: bool
     binary: Mapping[str, bool]
+    sharing: Sharing | None = None
+    shared: Shared | None = None
 
     @property
     def requests(self) -> tuple[InferRequest, ...]:
@@ -37,27 +45,41 @@ class V2Call(NamedTuple):
     @property
     def encodes_fast(self) -> bool:
         """Whether all outputs are binary, and none are strings: then they are only copied."""
+        stored: Mapping[str, Any] = {}
+        if self.shared is not None:
+            if self.shared.output_bytes > ON_LOOP_BYTES:
+                return False
+            stored = self.shared.outputs
         return all(
-            self.binary.get(spec.name, self.binary_default) and spec.dtype is not BYTES
+            (spec.name in stored or self.binary.get(spec.name, self.binary_default))
+            and not spec.dtype.is_bytes
             for spec in self.description.signature.outputs
             if self.request.outputs is None or spec.name in self.request.outputs
         )
 
+    def failed(self, _index: int, error: ServingError) -> ServingError:
+        """Return the error: it is that of the one request."""
+        return error
+
     def encode(self, responses: Sequence[InferResponse]) -> Reply:
         """Write the answer: JSON, followed by the outputs that were wanted as binary data.
 
-        Raises InvalidRequest for a string that JSON cannot hold.
+        Raises InvalidRequest for a string that JSON cannot hold, and for an output that does not
+        fit its place in shared memory.
         """
         (response,) = responses
+        stored = {} if self.shared is None else self.shared.store(response.outputs)
         outputs: list[dict[str, Any]] = []
         tail: list[bytes | memoryview] = []
         for tensor in response.outputs:
             output: dict[str, Any] = {
                 "name": tensor.name,
-                "datatype": tensor.dtype.name,
+                "datatype": "BYTES" if tensor.array is None else tensor.dtype.name,
                 "shape": list(tensor.shape),
             }
-            if self.binary.get(tensor.name, self.binary_default):
+            if stored and tensor.name in stored:
+                output["parameters"] = stored[tensor.name]
+            elif self.binary.get(tensor.name, self.binary_default):
                 data = raw_tensor.write(tensor)
                 output["parameters"] = {"binary_data_size": len(data)}
                 tail.append(data)
@@ -65,7 +87,7 @@ class V2Call(NamedTuple):
                 output["data"] = _json_data(tensor)
             outputs.append(output)
         answer: dict[str, Any] = {
-            "model_name": response.servable,
+            "model_name": self.model,
             "model_version": str(response.version),
         }
         if self.id:

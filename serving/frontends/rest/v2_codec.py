@@ -25,25 +25,30 @@ from serving.errors import (
     did_you_mean,
     listing,
 )
-from serving.frontends import v2_parameters
+from serving.frontends import v2_parameters, version_name
+from serving.frontends.method import Describe, name_of, split
 from serving.frontends.rest import json_document, v2_plain, v2_raw_request, v2_recipe
 from serving.frontends.rest.json_document import Document, is_array, wrong_type
 from serving.frontends.rest.v2_call import HEADER_LENGTH, V2Call
 from serving.frontends.rest.v2_inputs import Inputs
 from serving.frontends.rest.v2_recipe import Wanted
-from serving.frontends.rest.wire import Describe, Headers, deadline_from, media_type, request_id
-from serving.request import Description, InferRequest
-from serving.tensor import BYTES, Tensor
+from serving.frontends.rest.wire import Headers, deadline_from, media_type, request_id
+from serving.frontends.shared_memory import sharing
+from serving.frontends.shared_memory.sharing import Sharing
+from serving.frontends.v2_parameters import Scalar
+from serving.request import Description, InferRequest, VersionName
+from serving.tensor import Tensor
 
 _SHORT_JSON = 64 * 1024
 _ALL_BINARY = v2_parameters.Parameters(binary_data_output=True)
 
 
 class _Target(NamedTuple):
-    """Whom a request is for, and what its HTTP head says of it."""
+    """Whom a request is for, and what its HTTP head says of it; ``model`` is as asked for."""
 
+    model: str
     description: Description
-    version: int | None
+    version: VersionName | None
     headers: Headers
     now: float
 
@@ -57,6 +62,7 @@ class _Target(NamedTuple):
             self.description.servable,
             inputs,
             version=self.version,
+            method=self.description.method or None,
             outputs=wanted.outputs,
             id=id or request_id(self.headers),
             deadline=deadline,
@@ -66,7 +72,7 @@ class _Target(NamedTuple):
             generation=self.description.generation,
         )
         default = parameters.binary_data_output
-        return V2Call(self.description, request, id, default, wanted.binary)
+        return V2Call(self.model, self.description, request, id, default, wanted.binary)
 
 
 def decode(
@@ -85,10 +91,11 @@ def decode(
             expected="application/json or application/octet-stream",
             given=repr(kind[:80]),
         )
-    number = version_number(version)
-    description = describe(model, number)
-    target = _Target(description, number, headers, now)
     length = _header_length(headers, len(body))
+    head = body if length is None else body[:length]
+    number = version_number(version)
+    description = _described(model, number, head, describe)
+    target = _Target(model, description, number, headers, now)
     if length == 0:
         inputs = (v2_raw_request.read(description, body),)
         return target.call(inputs, "", Wanted(parameters=_ALL_BINARY))
@@ -96,12 +103,12 @@ def decode(
         plain = v2_plain.read(body, description)
         if plain is not None:
             return target.call(plain.inputs, plain.id, Wanted(plain.outputs))
-        return _read(body, memoryview(b""), target)
-    head, tail = body[:length], memoryview(body)[length:]
+        return _read(body, memoryview(b""), target, describe)
+    tail = memoryview(body)[length:]
     recipe = v2_recipe.find(description, head)
     known = None if recipe is None else recipe.inputs(tail)
     if recipe is None or known is None:
-        return _read(head, tail, target)
+        return _read(head, tail, target, describe)
     return target.call(known, "", recipe.wanted)
 
 
@@ -114,26 +121,18 @@ def decodes_fast(
     """
     try:
         length = _header_length(headers, size)
-        specs = describe(model, version_number(version)).signature.inputs
+        servable, method = split(model)
+        specs = describe(servable, version_number(version), method).signature.inputs
     except ServingError:
         return False
     if length is None or length > _SHORT_JSON:
         return False
-    return all(spec.dtype is not BYTES for spec in specs)
+    return all(not spec.dtype.is_bytes for spec in specs)
 
 
-def version_number(version: str | None) -> int | None:
-    """Return a URL's version; raises NotFound for one that is no positive integer."""
-    if version is None:
-        return None
-    if version.isascii() and version.isdigit() and len(version) <= 18 and int(version) > 0:
-        return int(version)
-    raise NotFound(
-        f"there is no version {version[:40]!r}",
-        code="unknown_version",
-        where="path",
-        expected="a positive integer",
-    )
+def version_number(version: str | None) -> VersionName | None:
+    """Return a URL's version, a number or a label; raises NotFound for what can be neither."""
+    return None if version is None else version_name.read(version, "path")
 
 
 def _header_length(headers: Headers, size: int) -> int | None:
@@ -152,7 +151,7 @@ def _header_length(headers: Headers, size: int) -> int | None:
     return int(text)
 
 
-def _read(head: bytes, tail: memoryview, target: _Target) -> V2Call:
+def _read(head: bytes, tail: memoryview, target: _Target, describe: Describe) -> V2Call:
     """Read any JSON part, and the binary data behind it."""
     document = json_document.parse(head)
     found = json_document.fields(document.root, "")
@@ -161,27 +160,70 @@ def _read(head: bytes, tail: memoryview, target: _Target) -> V2Call:
     if found.get("parameters") is not None:
         given = json_document.scalars(found["parameters"], "parameters")
         parameters = v2_parameters.understand(given)
+        target = _at_method(target, parameters.method, describe)
     reader = Inputs(document, target.description, tail)
     inputs = reader.read(found.get("inputs"))
-    outputs, binary = _outputs(document, found.get("outputs"), target.description)
+    outputs, binary, shared = _outputs(document, found.get("outputs"), target.description)
     document.settle()
     wanted = Wanted(outputs, binary, parameters)
+    if reader.shared or shared:
+        call = target.call(inputs, id, wanted)
+        return call._replace(sharing=Sharing(reader.shared, shared))
     if not id:
         v2_recipe.remember(target.description, head, inputs, reader.binary, wanted)
     return target.call(inputs, id, wanted)
 
 
+def _described(
+    model: str, version: VersionName | None, head: bytes, describe: Describe
+) -> Description:
+    """Return what the model's name stands for; of several methods the JSON part may name one."""
+    servable, method = split(model)
+    try:
+        return describe(servable, version, method)
+    except NotFound as error:
+        if method is not None or error.code != "unknown_method":
+            raise
+        method = _method_in(head)
+        if not method:
+            raise
+    return describe(servable, version, method)
+
+
+def _method_in(head: bytes) -> str:
+    """Return the method that the parameters of a JSON part name; empty where they do not."""
+    if not head:
+        return ""
+    raw = json_document.fields(json_document.parse(head).root, "").get("parameters")
+    given = {} if raw is None else json_document.scalars(raw, "parameters")
+    return v2_parameters.understand(given).method
+
+
+def _at_method(target: _Target, method: str, describe: Describe) -> _Target:
+    """Return the target for the method that the parameters name, which the URL may name too."""
+    if not method or method == name_of(target.description):
+        return target
+    servable, asked = split(target.model)
+    if asked is not None:
+        raise v2_parameters.other_method(asked, method)
+    return target._replace(description=describe(servable, target.version, method))
+
+
 def _outputs(
     document: Document, raw: Any, description: Description
-) -> tuple[tuple[str, ...] | None, dict[str, bool]]:
-    """Return the wanted outputs (None: all) and what was said of each about binary data."""
+) -> tuple[tuple[str, ...] | None, dict[str, bool], dict[str, dict[str, Scalar]]]:
+    """Return the wanted outputs (None: all) and what was said of each.
+
+    That is whether it is wanted as binary data, and its parameters about shared memory.
+    """
     if raw is None:
-        return None, {}
+        return None, {}, {}
     if not is_array(raw):
         raise wrong_type("outputs", "a list of outputs", raw)
     known = [spec.name for spec in description.signature.outputs]
     names: list[str] = []
     binary: dict[str, bool] = {}
+    shared: dict[str, dict[str, Scalar]] = {}
     for index, item in enumerate(document.elements(raw)):
         where = f"outputs[{index}]"
         found = json_document.fields(item, where)
@@ -199,8 +241,10 @@ def _outputs(
         if found.get("parameters") is not None:
             parameters = json_document.scalars(found["parameters"], f"{where}.parameters")
             v2_parameters.refuse_tensor_parameters(parameters, f"{where}.parameters")
+            if of_memory := sharing.of(parameters):
+                shared[name] = of_memory
             if "binary_data" in parameters:
                 binary[name] = v2_parameters.boolean(
                     parameters["binary_data"], f"{where}.parameters.binary_data"
                 )
-    return tuple(names) or None, binary
+    return tuple(names) or None, binary, shared

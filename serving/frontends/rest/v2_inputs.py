@@ -7,19 +7,21 @@ from typing import Any
 
 from serving.errors import InvalidRequest
 from serving.frontends import raw_tensor, v2_parameters
-from serving.frontends.fit import check_dtype, check_names, check_shape
+from serving.frontends.fit import check_dtype, check_names, check_shape, check_text, named_dtype
 from serving.frontends.plan import InputPlan, plan_for
-from serving.frontends.rest import json_document, json_tensor
+from serving.frontends.rest import json_document, json_open, json_tensor
 from serving.frontends.rest.json_document import Document, is_array, wrong_type
+from serving.frontends.shared_memory import sharing
 from serving.frontends.value import Value
 from serving.request import Description
-from serving.tensor import DType, Tensor, element_count, shape_text
+from serving.tensor import ANY, BYTES, TEXT, DType, Tensor, element_count, shape_text
 
 
 class Inputs:
     """Reads the inputs of one request, and uses up the binary data in their order.
 
-    ``binary`` are the names of the inputs that were binary data, in that order.
+    ``binary`` are the names of the inputs that were binary data, in that order; ``shared`` are the
+    parameters of those that lie in shared memory: their tensors are without elements.
     """
 
     def __init__(self, document: Document, description: Description, tail: memoryview) -> None:
@@ -28,6 +30,7 @@ class Inputs:
         self._known = plan_for(description).by_name
         self._specs = description.signature.inputs
         self.binary: list[str] = []
+        self.shared: dict[str, Mapping[str, v2_parameters.Scalar]] = {}
 
     def read(self, raw: Any) -> tuple[Tensor, ...]:
         """Return the tensors in the signature's order."""
@@ -60,17 +63,24 @@ class Inputs:
 
     def _tensor(self, found: dict[str, Any], plan: InputPlan, where: str) -> Tensor:
         spec = plan.spec
-        check_dtype(
-            json_document.text_field(found, "datatype", f"{where}.datatype"),
-            spec,
-            f"{where}.datatype",
-        )
+        dtype, named = spec.dtype, json_document.text_field(found, "datatype", f"{where}.datatype")
+        if dtype is ANY:
+            dtype = named_dtype(named, f"{where}.datatype")
+        else:
+            check_dtype(named, spec, f"{where}.datatype")
         shape = json_document.shape_field(self._document, found.get("shape"), f"{where}.shape")
         check_shape(shape, plan.whole, f"{where}.shape")
         parameters: Mapping[str, v2_parameters.Scalar] = {}
         if found.get("parameters") is not None:
             parameters = json_document.scalars(found["parameters"], f"{where}.parameters")
             v2_parameters.refuse_tensor_parameters(parameters, f"{where}.parameters")
+            shared = sharing.of(parameters)
+            if shared:
+                self.shared[spec.name] = shared
+                if spec.dtype is ANY and dtype is BYTES and v2_parameters.says_text(parameters):
+                    dtype = TEXT
+                _check_no_other_data(found, parameters, where)
+                return Tensor(spec.name, dtype, shape)
         size = parameters.get("binary_data_size")
         if (size is None) == ("data" not in found):
             raise InvalidRequest(
@@ -81,12 +91,14 @@ class Inputs:
                 given="neither" if size is None else "both",
             )
         if size is None:
-            value = _from_json(self._document, found["data"], spec.dtype, shape, f"{where}.data")
+            value = _from_json(self._document, found["data"], dtype, shape, f"{where}.data")
         else:
             data = self._take(size, f"{where}.parameters.binary_data_size")
             self.binary.append(spec.name)
-            value = raw_tensor.read(data, spec.dtype, shape, spec.name, where)
-        return Tensor(spec.name, spec.dtype, shape, value.array, value.items)
+            value = raw_tensor.read(data, dtype, shape, spec.name, where)
+        if spec.dtype is ANY and dtype is BYTES:
+            dtype = _string_dtype(value, found.get("data"), parameters, where)
+        return Tensor(spec.name, dtype, shape, value.array, value.items)
 
     def _take(self, size: v2_parameters.Scalar, where: str) -> memoryview:
         left = len(self._tail)
@@ -101,6 +113,28 @@ class Inputs:
             )
         data, self._tail = self._tail[:size], self._tail[size:]
         return data
+
+
+def _check_no_other_data(
+    found: Mapping[str, Any], parameters: Mapping[str, v2_parameters.Scalar], where: str
+) -> None:
+    if "data" in found or "binary_data_size" in parameters:
+        raise InvalidRequest(
+            "an input in shared memory has no other data",
+            code="bad_input",
+            where=where,
+            expected="no 'data' and no binary data beside 'parameters.shared_memory_region'",
+        )
+
+
+def _string_dtype(
+    value: Value, data: Any, parameters: Mapping[str, v2_parameters.Scalar], where: str
+) -> DType:
+    """Return TEXT for JSON strings and for what is called text, else BYTES."""
+    if v2_parameters.says_text(parameters):
+        check_text(value.items or (), where)
+        return TEXT
+    return BYTES if data is None else json_open.strings(data)
 
 
 def _from_json(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from serving.frontends import raw_tensor
 from serving.frontends.v2_parameters import NONE, Parameters
 from serving.request import Description
-from serving.tensor import BYTES, Tensor, TensorSpec
+from serving.tensor import DType, Tensor
 
 LONGEST_HEAD = 4096
 _MOST_RECIPES = 256
@@ -29,7 +29,7 @@ class Recipe(NamedTuple):
     """The tensors in the order of their bytes; ``order[i]`` is where input i stands among them."""
 
     description: Description
-    tensors: tuple[tuple[TensorSpec, tuple[int, ...], int], ...]
+    tensors: tuple[tuple[str, DType, tuple[int, ...], int], ...]
     order: tuple[int, ...]
     wanted: Wanted
 
@@ -40,13 +40,13 @@ class Recipe(NamedTuple):
         """
         found: list[Tensor] = []
         at = 0
-        for spec, shape, size in self.tensors:
+        for name, dtype, shape, size in self.tensors:
             data = tail[at : at + size]
             at += size
             if len(data) != size:
                 return None
-            value = raw_tensor.read(data, spec.dtype, shape, spec.name, f"inputs.{spec.name}")
-            found.append(Tensor(spec.name, spec.dtype, shape, value.array))
+            value = raw_tensor.read(data, dtype, shape, name, f"inputs.{name}")
+            found.append(Tensor(name, dtype, shape, value.array))
         return tuple([found[i] for i in self.order]) if at == len(tail) else None
 
 
@@ -72,10 +72,9 @@ def remember(
     """
     if len(head) > LONGEST_HEAD or len(names) != len(inputs):
         return
-    if any(tensor.dtype is BYTES for tensor in inputs):
+    if any(tensor.dtype.is_bytes for tensor in inputs):
         return
-    specs = {spec.name: spec for spec in description.signature.inputs}
-    sizes = {tensor.name: (specs[tensor.name], tensor.shape, tensor.nbytes) for tensor in inputs}
+    sizes = {t.name: (t.name, t.dtype, t.shape, t.nbytes) for t in inputs}
     order = tuple([names.index(tensor.name) for tensor in inputs])
     if len(_recipes) >= _MOST_RECIPES:
         _recipes.clear()

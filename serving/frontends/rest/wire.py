@@ -6,17 +6,14 @@ here or in a codec knows of ASGI, so that the lane at protocol level uses the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from serving.errors import InvalidRequest, UnsupportedMedia
-from serving.request import Description, InferRequest, InferResponse
+from serving.errors import InvalidRequest, ServingError, UnsupportedMedia
+from serving.request import InferRequest, InferResponse
 
 Headers = Mapping[bytes, bytes]
 """A request's headers, names in lower case; of a repeated header the last value."""
-
-Describe = Callable[[str | None, int | None], Description]
-"""Describe a servable (``None``: the only one) and a version; raises NotFound."""
 
 _MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
@@ -41,6 +38,10 @@ class Call(Protocol):
     @property
     def encodes_fast(self) -> bool:
         """Whether even large outputs are written without work per element."""
+        ...
+
+    def failed(self, index: int, error: ServingError) -> ServingError:
+        """Return the error of the call when the request at ``index`` failed with ``error``."""
         ...
 
     def encode(self, responses: Sequence[InferResponse]) -> Reply:

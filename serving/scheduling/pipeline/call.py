@@ -27,7 +27,8 @@ class MethodCall:
     """A claim on a method. Event loop only.
 
     ``inputs`` are those of the request in the method's order, with ``rows`` instances. Their memory
-    must hold until ``answer`` is there. ``on_end`` is told once that it is over.
+    must hold until ``answer`` is there. ``on_end`` is told once that it is over. ``version`` is the one
+    that answers.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class MethodCall:
         doors: Doors,
         statistics: LineStatistics,
         on_end: Callable[[MethodCall], None],
+        version: int,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[InferResponse] = loop.create_future()
@@ -49,6 +51,7 @@ class MethodCall:
         self._doors = doors
         self._statistics = statistics
         self._on_end = on_end
+        self._version = version
         self._born = time.monotonic()
         self._terms = Terms(request.id, request.deadline, request.priority, self._born)
         self._passages: dict[int, Passage] = {}
@@ -155,7 +158,6 @@ class MethodCall:
 
     def _respond(self, outputs: tuple[Tensor, ...]) -> InferResponse:
         request = self._request
-        assert isinstance(request.version, int)
         passages, self._passages = self._passages, {}
         release: Callable[[], None] | None = None
         if self._rows == 1:
@@ -163,7 +165,7 @@ class MethodCall:
         else:
             for passage in passages.values():  # their values were copied
                 passage.release()
-        return InferResponse(request.servable, request.version, request.id, outputs, release)
+        return InferResponse(request.servable, self._version, request.id, outputs, release)
 
     def _expire(self) -> None:
         self.fail(

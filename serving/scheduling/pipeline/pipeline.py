@@ -24,10 +24,13 @@ from serving.scheduling.stages.scheduler import StageScheduler
 from serving.scheduling.stages.ticket import StagePlace
 from serving.scheduling.statistics import LineStatistics, unanswered
 from serving.statistics import VersionStages, VersionStatistics
-from serving.tensor import Signature
+from serving.tensor import Signature, Tensor
 
 DEFAULT_METHOD = "predict"
 """The method that a request for a servable with several means if it names none."""
+
+
+_LOOKS_REMEMBERED = 256
 
 
 class _Entry:
@@ -38,6 +41,23 @@ class _Entry:
         self.description = description
         self.statistics = LineStatistics()
         self.outstanding = 0
+        self._orders: dict[tuple[object, ...], tuple[int, ...]] = {}
+
+    def inputs(self, request: InferRequest) -> tuple[Tensor, ...]:
+        """Return a request's inputs in the method's order; raises InvalidRequest.
+
+        The names that were asked with and for are checked once, and remembered.
+        """
+        given = request.inputs
+        look = (request.outputs, *[tensor.name for tensor in given])
+        order = self._orders.get(look)
+        if order is None:
+            outputs_of(request, self.description)
+            order = order_of(request, self.description)
+            if len(self._orders) >= _LOOKS_REMEMBERED:
+                self._orders.clear()
+            self._orders[look] = order
+        return tuple([given[index] for index in order])
 
 
 class Pipeline:
@@ -145,8 +165,7 @@ class Pipeline:
 
     def _claim(self, entry: _Entry, request: InferRequest) -> MethodCall:
         description = entry.description
-        inputs = tuple([request.inputs[i] for i in order_of(request, description)])
-        outputs_of(request, description)
+        inputs = entry.inputs(request)
         rows = count(inputs)
         if len(self._calls) >= self._most:
             raise Overloaded(
@@ -163,8 +182,9 @@ class Pipeline:
             self._calls.discard(call)
             entry.outstanding -= 1
 
-        request = request._replace(servable=description.servable, version=description.version)
-        call = MethodCall(request, inputs, rows, entry.graph, self, entry.statistics, ended)
+        call = MethodCall(
+            request, inputs, rows, entry.graph, self, entry.statistics, ended, description.version
+        )
         self._calls.add(call)
         entry.outstanding += 1
         return call

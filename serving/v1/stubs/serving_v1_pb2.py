@@ -24,39 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10serving_v1.proto\x12\nserving.v1\"_\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05items\x18\x05 \x03(\x0c\x12\x0c\n\x04json\x18\x06 \x01(\x08\"\x96\x01\n\x0ePredictRequest\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12\"\n\x06inputs\x18\x05 \x03(\x0b\x32\x12.serving.v1.Tensor\x12\x0f\n\x07outputs\x18\x06 \x03(\t\x12\x10\n\x08priority\x18\x07 \x01(\r\"e\n\x0fPredictResponse\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\n\n\x02id\x18\x03 \x01(\t\x12#\n\x07outputs\x18\x04 \x03(\x0b\x32\x12.serving.v1.Tensor\"4\n\x0f\x44\x65scribeRequest\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x91\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x1e\n\x05shape\x18\x03 \x03(\x0b\x32\x0f.serving.v1.Dim\x12\x10\n\x08\x61ny_rank\x18\x04 \x01(\x08\x12\x17\n\nbatch_axis\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04json\x18\x06 \x01(\x08\x42\r\n\x0b_batch_axis\"\xf4\x01\n\x10\x44\x65scribeResponse\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05ready\x18\x04 \x01(\x08\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.serving.v1.TensorSpec\x12\'\n\x07outputs\x18\x06 \x03(\x0b\x32\x16.serving.v1.TensorSpec\x12\x0f\n\x07\x62\x61tched\x18\x07 \x01(\x08\x12\x10\n\x08\x62\x61tching\x18\x08 \x01(\t\x12\x16\n\x0emax_batch_size\x18\t \x01(\x03\x12\x10\n\x08platform\x18\n \x01(\t\"\r\n\x0bListRequest\"\x8f\x01\n\x0cListResponse\x12\x32\n\x08versions\x18\x01 \x03(\x0b\x32 .serving.v1.ListResponse.Version\x1aK\n\x07Version\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"1\n\x0cReadyRequest\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x1e\n\rReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"\x9f\x01\n\x05\x45rror\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05where\x18\x04 \x01(\t\x12\x10\n\x08\x65xpected\x18\x05 \x01(\t\x12\r\n\x05given\x18\x06 \x01(\t\x12\x0b\n\x03\x66ix\x18\x07 \x01(\t\x12\x1a\n\rretry_after_s\x18\x08 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_retry_after_s2\x95\x02\n\x07Serving\x12\x44\n\x07Predict\x12\x1a.serving.v1.PredictRequest\x1a\x1b.serving.v1.PredictResponse\"\x00\x12G\n\x08\x44\x65scribe\x12\x1b.serving.v1.DescribeRequest\x1a\x1c.serving.v1.DescribeResponse\"\x00\x12;\n\x04List\x12\x17.serving.v1.ListRequest\x1a\x18.serving.v1.ListResponse\"\x00\x12>\n\x05Ready\x12\x18.serving.v1.ReadyRequest\x1a\x19.serving.v1.ReadyResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10serving_v1.proto\x12\nserving.v1\"_\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05items\x18\x05 \x03(\x0c\x12\x0c\n\x04json\x18\x06 \x01(\x08\"\xa5\x01\n\x0ePredictRequest\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12\"\n\x06inputs\x18\x05 \x03(\x0b\x32\x12.serving.v1.Tensor\x12\x0f\n\x07outputs\x18\x06 \x03(\t\x12\x10\n\x08priority\x18\x07 \x01(\r\x12\r\n\x05label\x18\x08 \x01(\t\"e\n\x0fPredictResponse\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\n\n\x02id\x18\x03 \x01(\t\x12#\n\x07outputs\x18\x04 \x03(\x0b\x32\x12.serving.v1.Tensor\"S\n\x0f\x44\x65scribeRequest\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\"!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x91\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x1e\n\x05shape\x18\x03 \x03(\x0b\x32\x0f.serving.v1.Dim\x12\x10\n\x08\x61ny_rank\x18\x04 \x01(\x08\x12\x17\n\nbatch_axis\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04json\x18\x06 \x01(\x08\x42\r\n\x0b_batch_axis\"\xfe\x02\n\x10\x44\x65scribeResponse\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05ready\x18\x04 \x01(\x08\x12&\n\x06inputs\x18\x05 \x03(\x0b\x32\x16.serving.v1.TensorSpec\x12\'\n\x07outputs\x18\x06 \x03(\x0b\x32\x16.serving.v1.TensorSpec\x12\x0f\n\x07\x62\x61tched\x18\x07 \x01(\x08\x12\x10\n\x08\x62\x61tching\x18\x08 \x01(\t\x12\x16\n\x0emax_batch_size\x18\t \x01(\x03\x12\x10\n\x08platform\x18\n \x01(\t\x12\x38\n\x06labels\x18\x0c \x03(\x0b\x32(.serving.v1.DescribeResponse.LabelsEntry\x12\x0e\n\x06method\x18\x0b \x01(\t\x12\x0f\n\x07methods\x18\r \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\r\n\x0bListRequest\"\x8f\x01\n\x0cListResponse\x12\x32\n\x08versions\x18\x01 \x03(\x0b\x32 .serving.v1.ListResponse.Version\x1aK\n\x07Version\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"@\n\x0cReadyRequest\x12\x10\n\x08servable\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05label\x18\x04 \x01(\t\"\x1e\n\rReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"\x9f\x01\n\x05\x45rror\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05where\x18\x04 \x01(\t\x12\x10\n\x08\x65xpected\x18\x05 \x01(\t\x12\r\n\x05given\x18\x06 \x01(\t\x12\x0b\n\x03\x66ix\x18\x07 \x01(\t\x12\x1a\n\rretry_after_s\x18\x08 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_retry_after_s2\x95\x02\n\x07Serving\x12\x44\n\x07Predict\x12\x1a.serving.v1.PredictRequest\x1a\x1b.serving.v1.PredictResponse\"\x00\x12G\n\x08\x44\x65scribe\x12\x1b.serving.v1.DescribeRequest\x1a\x1c.serving.v1.DescribeResponse\"\x00\x12;\n\x04List\x12\x17.serving.v1.ListRequest\x1a\x18.serving.v1.ListResponse\"\x00\x12>\n\x05Ready\x12\x18.serving.v1.ReadyRequest\x1a\x19.serving.v1.ReadyResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serving_v1_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DESCRIBERESPONSE_LABELSENTRY']._loaded_options = None
+  _globals['_DESCRIBERESPONSE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_TENSOR']._serialized_start=32
   _globals['_TENSOR']._serialized_end=127
   _globals['_PREDICTREQUEST']._serialized_start=130
-  _globals['_PREDICTREQUEST']._serialized_end=280
-  _globals['_PREDICTRESPONSE']._serialized_start=282
-  _globals['_PREDICTRESPONSE']._serialized_end=383
-  _globals['_DESCRIBEREQUEST']._serialized_start=385
-  _globals['_DESCRIBEREQUEST']._serialized_end=437
-  _globals['_DIM']._serialized_start=439
-  _globals['_DIM']._serialized_end=472
-  _globals['_TENSORSPEC']._serialized_start=475
-  _globals['_TENSORSPEC']._serialized_end=620
-  _globals['_DESCRIBERESPONSE']._serialized_start=623
-  _globals['_DESCRIBERESPONSE']._serialized_end=867
-  _globals['_LISTREQUEST']._serialized_start=869
-  _globals['_LISTREQUEST']._serialized_end=882
-  _globals['_LISTRESPONSE']._serialized_start=885
-  _globals['_LISTRESPONSE']._serialized_end=1028
-  _globals['_LISTRESPONSE_VERSION']._serialized_start=953
-  _globals['_LISTRESPONSE_VERSION']._serialized_end=1028
-  _globals['_READYREQUEST']._serialized_start=1030
-  _globals['_READYREQUEST']._serialized_end=1079
-  _globals['_READYRESPONSE']._serialized_start=1081
-  _globals['_READYRESPONSE']._serialized_end=1111
-  _globals['_ERROR']._serialized_start=1114
-  _globals['_ERROR']._serialized_end=1273
-  _globals['_SERVING']._serialized_start=1276
-  _globals['_SERVING']._serialized_end=1553
+  _globals['_PREDICTREQUEST']._serialized_end=295
+  _globals['_PREDICTRESPONSE']._serialized_start=297
+  _globals['_PREDICTRESPONSE']._serialized_end=398
+  _globals['_DESCRIBEREQUEST']._serialized_start=400
+  _globals['_DESCRIBEREQUEST']._serialized_end=483
+  _globals['_DIM']._serialized_start=485
+  _globals['_DIM']._serialized_end=518
+  _globals['_TENSORSPEC']._serialized_start=521
+  _globals['_TENSORSPEC']._serialized_end=666
+  _globals['_DESCRIBERESPONSE']._serialized_start=669
+  _globals['_DESCRIBERESPONSE']._serialized_end=1051
+  _globals['_DESCRIBERESPONSE_LABELSENTRY']._serialized_start=1006
+  _globals['_DESCRIBERESPONSE_LABELSENTRY']._serialized_end=1051
+  _globals['_LISTREQUEST']._serialized_start=1053
+  _globals['_LISTREQUEST']._serialized_end=1066
+  _globals['_LISTRESPONSE']._serialized_start=1069
+  _globals['_LISTRESPONSE']._serialized_end=1212
+  _globals['_LISTRESPONSE_VERSION']._serialized_start=1137
+  _globals['_LISTRESPONSE_VERSION']._serialized_end=1212
+  _globals['_READYREQUEST']._serialized_start=1214
+  _globals['_READYREQUEST']._serialized_end=1278
+  _globals['_READYRESPONSE']._serialized_start=1280
+  _globals['_READYRESPONSE']._serialized_end=1310
+  _globals['_ERROR']._serialized_start=1313
+  _globals['_ERROR']._serialized_end=1472
+  _globals['_SERVING']._serialized_start=1475
+  _globals['_SERVING']._serialized_end=1752
 # @@protoc_insertion_point(module_scope)
