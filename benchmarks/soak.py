@@ -7,7 +7,7 @@ Callers of every kind ask side by side: right requests over REST and gRPC, whose
 compared; requests that are wrong in every way, which must be refused; callers who go away in the
 middle, and callers with deadlines that cannot be kept. Meanwhile a model is replaced every few
 seconds and a worker is killed now and then. A wrong answer, or an error where there must be none,
-fails the run; an error because a worker was killed twice under the same request is counted apart.
+fails the run; one that says that no worker was left to run a request is counted apart.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -35,8 +36,8 @@ from serving.bench.connection import Answer, Connection, GrpcConnection, HttpCon
 from tests.models import picky, slow, tagged
 
 _TIMEOUT_S = 30.0
-_LOST = ("503", "UNAVAILABLE")
-"""How a request ends that was under way in two workers, both of which were killed."""
+_UNAVAILABLE = ("503", "UNAVAILABLE")
+"""How a request ends that was under way in two workers which were both killed, or finds none."""
 
 
 @dataclass
@@ -45,7 +46,14 @@ class Seen:
 
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    lost: int = 0
+    unavailable: Counter[str] = field(default_factory=Counter)
+
+    def refused(self, answer: Answer) -> bool:
+        """Count an answer that says that no worker could run the request; the words of a few."""
+        if answer.status not in _UNAVAILABLE:
+            return False
+        self.unavailable[re.sub(r"[0-9]+", "N", answer.reason)[:120]] += 1
+        return True
 
     def note(self, caller: str, outcome: str) -> None:
         """Count an outcome."""
@@ -112,8 +120,7 @@ class Callers:
         read = rest_rows if caller == "rest" else grpc_rows
         while not self.stop.is_set():
             answer = await self._ask(connection, request)
-            if answer.status in _LOST:
-                self._seen.lost += 1
+            if self._seen.refused(answer):
                 continue
             rows = read(answer.body) if answer.good else []
             whole = {tag for tag, _ in rows}
@@ -128,8 +135,8 @@ class Callers:
         connection = self._http()
         while not self.stop.is_set():
             answer = await self._ask(connection, _post(_SLOW))
-            if answer.status in _LOST:
-                self._seen.lost += 1
+            if self._seen.refused(answer):
+                pass
             elif _half(answer):
                 self._seen.note("slow", "right")
             else:
@@ -143,9 +150,7 @@ class Callers:
             answer = await self._ask(connection, request)
             if answer.status == status or (status == "504" and _half(answer)):
                 self._seen.note("bad", answer.status)
-            elif answer.status in _LOST:
-                self._seen.lost += 1
-            else:
+            elif not self._seen.refused(answer):
                 self._seen.fail("bad", (answer.status, "instead of", status, answer.body))
             await asyncio.sleep(0.002)
         connection.close()
@@ -216,7 +221,9 @@ async def scene(running: Running, home: Path, given: argparse.Namespace) -> bool
     print(f"{time.monotonic() - began:.0f} s, {dict(counted)}")
     for caller, outcomes in sorted(seen.outcomes.items()):
         print(f"{caller:8}", ", ".join(f"{what} {n}" for what, n in sorted(outcomes.items())))
-    print(f"wrong answers: {len(seen.wrong)}; lost with two workers: {seen.lost}")
+    print(f"wrong answers: {len(seen.wrong)}; unavailable: {seen.unavailable.total()}")
+    for reason, n in seen.unavailable.most_common(5):
+        print(f"   {n} times {reason}")
     print("memory, PSS: " + ", ".join(f"{n} third {mb:.1f} MiB" for n, mb in watch.thirds()))
     for text in [*seen.wrong[:10], *map(repr, broke)]:
         print("  ", text)

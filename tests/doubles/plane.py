@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from serving.dataplane import RepositoryControl
@@ -27,7 +28,8 @@ class StubClaim:
 class StubPlane:
     """Serves the given descriptions by calling ``model(request)``; records what happened.
 
-    ``told`` is what ``statistics`` returns; ``errors`` are front end and code of those answered.
+    Several descriptions of one servable are its methods. ``told`` is what ``statistics`` returns;
+    ``errors`` are front end and code of those answered.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class StubPlane:
         *descriptions: Description,
         model: Callable[[InferRequest], tuple[Tensor, ...]] | None = None,
     ) -> None:
-        self._known = {d.servable: d for d in descriptions}
+        self._known: dict[str, dict[str, Description]] = {}
+        for d in descriptions:
+            self._known.setdefault(d.servable, {})[d.method] = d
         self._model = model or (lambda request: request.inputs)
         self.is_ready = True
         self.told = NOTHING_YET
@@ -45,7 +49,7 @@ class StubPlane:
         self.abandoned = 0
 
     def claim(self, request: InferRequest) -> StubClaim:
-        claim = StubClaim(request, self.describe(request.servable, request.version))
+        claim = StubClaim(request, self.describe(request.servable, request.version, request.method))
         self.requests.append(request)
         return claim
 
@@ -72,23 +76,35 @@ class StubPlane:
         self, servable: str | None, version: int | None = None, method: str | None = None
     ) -> Description:
         if servable is None and len(self._known) == 1:
-            return next(iter(self._known.values()))
-        found = self._known.get(servable or "")
-        if found is None:
+            (servable,) = self._known
+        known = self._known.get(servable or "")
+        if known is None:
             raise NotFound(
                 f"servable {servable!r} is not served here",
                 code="unknown_servable",
                 fix=did_you_mean(servable or "", self._known),
             )
-        if version is not None and version not in found.versions:
+        versions = next(iter(known.values())).versions
+        if version is not None and version not in versions:
             message = f"servable {servable!r} has no version {version}"
             raise NotFound(message, code="unknown_version")
-        return found
+        named = method or ("predict" if len(known) > 1 else next(iter(known)))
+        found = known.get("" if "" in known and named == "predict" else named)
+        if found is None:
+            message = f"servable {servable!r} has no method {named!r}"
+            raise NotFound(message, code="unknown_method")
+        return found if version in (None, found.version) else replace(found, version=version)
+
+    def methods(self, servable: str, version: int | None = None) -> tuple[str, ...]:
+        known = self._known.get(servable)
+        if known is None:
+            raise NotFound(f"servable {servable!r} is not served here", code="unknown_servable")
+        return tuple(name for name in known if name)
 
     def servables(self) -> list[dict[str, Any]]:
         return [
             {"name": d.servable, "version": d.version, "state": "READY", "reason": ""}
-            for d in self._known.values()
+            for d in (next(iter(known.values())) for known in self._known.values())
         ]
 
     def answered_with(self, error: ServingError, front_end: str) -> None:

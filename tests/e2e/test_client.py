@@ -64,9 +64,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with serving(folder, tmp_path_factory.mktemp("server"), "--max-request-mb", "4") as running:
+@pytest.fixture(scope="module", params=["grpcio", "lane"])
+def server(
+    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    options = ("--max-request-mb", "4", "--grpc-engine", request.param)
+    with serving(folder, tmp_path_factory.mktemp("server"), *options) as running:
         yield running
 
 

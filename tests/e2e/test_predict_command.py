@@ -21,6 +21,7 @@ from PIL import Image
 from serving.cli import main
 from serving.exit_codes import ExitCode
 from tests import models
+from tests.e2e.test_pipeline_examples import write_guide
 from tests.server import ServerProcess, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         getattr(models, name)(path)
     for name in ("digits", "penguins"):
         shutil.copytree(ROOT / "servables" / name, root / name)
+    write_guide(root / "tongue")
     with serving(root, tmp_path_factory.mktemp("server")) as running:
         yield running
 

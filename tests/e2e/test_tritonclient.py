@@ -18,13 +18,20 @@ from tests.server import ServerProcess, serving
 
 SERVABLES = Path(__file__).parents[2] / "servables"
 SCRIPT = Path(__file__).with_name("triton_calls.py")
-KINDS = ("http", "http.aio", "grpc", "grpc.aio")
+KINDS = ("http", "http.aio", "grpc", "grpc.aio", "grpc to the lane", "grpc.aio to the lane")
 ROWS = 5
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with serving(SERVABLES, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    scratch = tmp_path_factory.mktemp("lane")
+    with serving(SERVABLES, scratch, "--grpc-engine", "lane") as running:
         yield running
 
 
@@ -48,15 +55,18 @@ def rows() -> dict[str, Any]:
 def told(
     request: pytest.FixtureRequest,
     server: ServerProcess,
+    lane: ServerProcess,
     rows: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """Run the calls of one kind of client and return what it was told."""
     file = tmp_path_factory.mktemp("rows") / "rows.npz"
     np.savez(file, **rows)
-    address = f"127.0.0.1:{server.rest_port}" if "http" in request.param else server.grpc
+    kind, _, to_the_lane = request.param.partition(" ")
+    answering = lane if to_the_lane else server
+    address = f"127.0.0.1:{server.rest_port}" if "http" in kind else answering.grpc
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT), request.param, address, str(file)],
+        [sys.executable, "-W", "ignore", str(SCRIPT), kind, address, str(file)],
         capture_output=True,
         text=True,
         timeout=30,
@@ -66,7 +76,7 @@ def told(
     told = json.loads(run.stdout)
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     print(f"{request.param}: {versions}")
-    return {"kind": request.param, **told}
+    return {"kind": kind, **told}
 
 
 def wanted(servable: str, name: str, rows: Any, outputs: list[str]) -> list[Any]:

@@ -102,3 +102,24 @@ def test_unload_gives_memory_back(running: Fleet, tmp_path: Path) -> None:
         "the worker's memory",
     )
     assert line.model not in running.supervisor.workers[0].models
+
+
+def test_unload_again_and_again_lets_no_memory_grow(running: Fleet, tmp_path: Path) -> None:
+    """A model of 21 MB, eight times: what is left after each is what was left after the first."""
+    worker = psutil.Process(running.supervisor.workers[0].pid)
+    file = models.mlp(tmp_path / "often.onnx", inputs=256, hidden=20_000)
+    x = np.ones((4, 256), np.float32)
+    left: list[int] = []
+    for _ in range(8):
+        line = running.open(file, BatchAxes(True, "proved", (0,), (0,)), LineSettings())
+        (answer,) = running.ask(line, [(Tensor("x", FP32, x.shape, x),)])
+        assert isinstance(answer, list)
+
+        async def take_down(line: Line) -> None:
+            await running.scheduler.remove_line(line, 5)
+            await running.supervisor.unload(line.model)
+            running.arena.trim()
+
+        running.run(take_down(line))
+        left.append(worker.memory_full_info().pss)
+    assert min(left[4:]) < left[0] + (10 << 20), left  # less than half a model in eight of them

@@ -80,13 +80,51 @@ def test_row_that_kills_the_worker_fails_alone(tmp_path: Path) -> None:
         answers = _send_together(server, "trap", "x", values)
         poison = answers.pop(values.index(POISON))
         values.remove(POISON)
-        assert isinstance(poison, Answer)
-        assert poison.status == 503, poison
-        assert poison.body["code"] == "worker_lost"
+        _check_poison(poison)
         _check_neighbours(answers, values, "y", model, "x")
         until(lambda: server.get("/v2/health/ready")[0] == 200, 10, "readiness again")
-        # Killed twice: in company, which is the premise here, and alone.
-        assert server.log().count("worker ended: ended by SIGFPE") == 2
+        # One serving worker was lost, in company: what was suspected then was tried apart.
+        assert server.log().count("worker ended: ended by SIGFPE") == 1
+        assert "8 suspects are tried apart" in server.log()
         again = _send_together(server, "trap", "x", values)
         _check_neighbours(again, values, "y", model, "x")
+        assert len(server.workers()) == 1
         assert server.stop() == 0
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 traps on this division")
+def test_one_client_of_64_that_kills_the_worker_costs_the_others_nothing(tmp_path: Path) -> None:
+    model = _repository(tmp_path / "models", "trap")
+    values = [n if n != 40 else POISON for n in range(1, 65)]
+    with serving(tmp_path / "models", tmp_path / "run", "--workers", "2") as server:
+        answers = _send_together(server, "trap", "x", values)
+        _check_poison(answers.pop(values.index(POISON)))
+        values.remove(POISON)
+        _check_neighbours(answers, values, "y", model, "x")
+        assert server.log().count("worker ended: ended by SIGFPE") == 1
+        until(lambda: len(server.workers()) == 2, 10, "both workers, and no other")
+        assert server.stop() == 0
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 traps on this division")
+def test_request_that_is_not_idempotent_is_not_run_again(tmp_path: Path) -> None:
+    _repository(tmp_path / "models", "trap")
+    with (tmp_path / "models" / "trap" / "servable.toml").open("a") as file:
+        file.write("idempotent = false\n")
+    with serving(tmp_path / "models", tmp_path / "run") as server:
+        answers = _send_together(server, "trap", "x", [1, 2, -5, 5, POISON, 7, 11, -13])
+        for answer in answers:
+            assert isinstance(answer, Answer)
+            assert answer.status == 503, answer
+            assert answer.body["code"] == "worker_lost"
+            assert "idempotent = false" in answer.body["detail"]
+        until(lambda: "worker is back" in server.log(), 10, "another worker")
+        assert "suspects" not in server.log()
+        assert server.stop() == 0
+
+
+def _check_poison(answer: Answer | Refused) -> None:
+    assert isinstance(answer, Answer)
+    assert answer.status == 500, answer
+    assert answer.body["code"] == "crashed_the_worker"
+    assert answer.body["given"] == "ended by SIGFPE"

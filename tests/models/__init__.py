@@ -27,7 +27,7 @@ from tests.models.faulty_loads import (
     unsupported_ir,
     unsupported_opset,
 )
-from tests.models.faulty_runs import divider, greedy, picky, slow, spinning
+from tests.models.faulty_runs import divider, greedy, grinding, picky, slow, spinning
 from tests.models.forms import (
     add,
     empty_size,
@@ -65,6 +65,7 @@ __all__ = [
     "garbage",
     "graph_convolution",
     "greedy",
+    "grinding",
     "hang_at_load",
     "identity",
     "lenet",

@@ -90,6 +90,33 @@ def spinning(path: Path) -> Path:
     return save(build(nodes, *ends, constants), path)
 
 
+def grinding(path: Path) -> Path:
+    """Takes as long as the largest value of a batch asks for, and cannot be told to end.
+
+    ``x`` INT64 [batch] -> ``y`` INT64 [batch], equal to ``x``: one product of matrices of
+    [x+1, x+1], where onnxruntime does not look at RunOptions.terminate. 9000 are 1.5e12 operations
+    and 650 MB. No walk can carry the batch axis through it: settings must assert it.
+    """
+    ones = numpy_helper.from_array(np.array([1], np.float32))
+    constants: dict[str, Array] = {
+        "one": np.array([1], np.int64),
+        "corner": np.array([0, 0], np.int64),
+    }
+    nodes = [
+        node("ReduceMax", ["x"], ["largest"], keepdims=1),
+        node("Add", ["largest", "one"], ["size"]),
+        node("Concat", ["size", "size"], ["shape"], axis=0),
+        node("ConstantOfShape", ["shape"], ["matrix"], value=ones),
+        node("MatMul", ["matrix", "matrix"], ["product"]),
+        node("GatherND", ["product", "corner"], ["entry"]),
+        node("Cast", ["entry"], ["sum"], to=onnx.TensorProto.INT64),
+        node("Sub", ["sum", "size"], ["nothing"]),
+        node("Add", ["x", "nothing"], ["y"]),
+    ]
+    ends = [value("x", "INT64", ["batch"])], [value("y", "INT64", ["batch"])]
+    return save(build(nodes, *ends, constants), path)
+
+
 def slow(path: Path, ms: float) -> Path:
     """Takes about ``ms`` milliseconds of one core a run: ``x`` FP32 [batch,4] -> ``y`` [batch,1].
 

@@ -168,7 +168,7 @@ def test_list_file_that_the_helper_dies_of_is_a_reason_and_quiet(root: Path, put
 
 def test_list_verbose_shows_file_size_producer_digest_and_notes(root: Path, put: Put) -> None:
     put("digits/3/model.onnx", DIGITS)
-    put("digits/servable_config.py", "")
+    put("digits/servables.toml", "")
     plain, verbose = listed(root).stdout, listed(root, "-v").stdout
     for text in (
         "    file: digits/3/model.onnx, 3.0 MiB",
@@ -176,7 +176,7 @@ def test_list_verbose_shows_file_size_producer_digest_and_notes(root: Path, put:
         "    holds: opset 17, 12 nodes",
         "    sha256: " + "ab" * 32,
         "    batched: axis 0 was carried to every output",
-        "    note: servable_config.py is not run by this build",
+        "    note: servables.toml is not read: settings belong in servable.toml",
         "    note: a note on it",
     ):
         assert text in verbose
@@ -294,3 +294,62 @@ def test_table_escapes_what_a_model_could_put_into_a_terminal() -> None:
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "a\\x1b[2Jb BYTES[n] -> y FP32[...]" in text
+
+
+STAGES = """
+from serving import register
+
+net = register.declare_model(model_file="net.onnx", model_format="ONNX", with_batch_dim=True)
+
+def half(image):
+    return image / 2
+
+@register.register_method(output_names=["label", "scores"])
+def classify(image):
+    image = register.add_stage(half, image, outputs_count=1)
+    return register.add_stage(net, image, outputs_count=2)
+"""
+
+
+def test_list_shows_methods_models_and_functions_of_a_servable_config(root: Path, put: Put) -> None:
+    put("digits/servable_config.py", STAGES)
+    put("digits/4/net.onnx", DIGITS)
+    shown = listed(root, "-v").stdout
+    assert "    methods: classify(image) -> label, scores\n" in shown
+    assert "    model net.onnx: onnx, batched up to 32: asserted by with_batch_dim=True" in shown
+    assert "    functions: half\n" in shown
+    (row,) = documents(root)
+    assert (row["version"], row["runs"], row["functions"]) == (4, True, ["half"])
+    assert row["methods"] == [
+        {"name": "classify", "inputs": ["image"], "outputs": ["label", "scores"]}
+    ]
+    assert [model["file"] for model in row["models"]] == ["net.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (STAGES, "declare_model names 'net.onnx', which is not in the folder of the servable"),
+        (STAGES + "half(None)", "digits/servable_config.py:7: TypeError: "),
+        ("def f(:", "digits/servable_config.py:1: SyntaxError: "),
+        (
+            "import os; os._exit(3)",
+            "the helper that imports servable_config.py ended with status 3",
+        ),
+    ],
+)
+def test_list_says_why_a_servable_config_is_not_served(
+    root: Path, put: Put, config: str, reason: str
+) -> None:
+    put("digits/servable_config.py", config)
+    (row,) = documents(root)
+    assert not row["runs"]
+    assert row["reason"].startswith(reason)
+
+
+def test_list_says_why_a_declared_model_does_not_run(root: Path, put: Put) -> None:
+    put("digits/servable_config.py", STAGES)
+    put("digits/1/net.onnx", OM)
+    (row,) = documents(root)
+    assert not row["runs"]
+    assert row["reason"] == f"net.onnx: {OM.reason}"

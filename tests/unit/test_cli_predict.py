@@ -19,7 +19,8 @@ from serving.client.prediction import objects
 from serving.errors import ConfigError
 from serving.exit_codes import ExitCode, exit_code_for
 from serving.request import Description
-from serving.tensor import BY_NAME, BatchAxes, Dim, Signature, TensorSpec
+from serving.tensor import ANY, BY_NAME, BatchAxes, Dim, Signature, TensorSpec
+from tests.doubles import methods
 
 Shape = tuple[Dim, ...]
 
@@ -350,3 +351,63 @@ def test_wrong_usage_has_its_exit_code(words: list[str]) -> None:
     result = CliRunner().invoke(main, ["predict", *words])
     assert result.exit_code == ExitCode.USAGE
     assert "Error" in result.output
+
+
+ANY_METHOD = methods.method(
+    "tag", tuple(TensorSpec(n, ANY, None) for n in ("x", "y")), methods.ECHO.signature.outputs
+)
+
+
+def test_values_for_a_method_are_one_instance() -> None:
+    given = Reader(ANY_METHOD, None).pairs(["x=5", "y=words of text"])
+    assert given.inputs is None
+    (row,) = given.rows or ()
+    assert (row["x"].dtype, row["x"].shape, row["y"]) == (np.int32, (), "words of text")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        ([1, 2], np.int32),
+        (-(2**31), np.int32),
+        (2**31, np.int64),
+        (1.5, np.float32),
+        ([1, 1e39], np.float64),
+        ({"b64": "AAE=", "dtype": "UINT8"}, np.uint8),
+    ],
+)
+def test_json_numbers_for_a_method_are_those_of_post_predict(
+    value: Any, dtype: Any, tmp_path: Path
+) -> None:
+    given = read(methods.ECHO, write(tmp_path / "in.json", {"instances": [value]}))
+    (row,) = given.rows or ()
+    assert row.dtype == dtype
+
+
+@pytest.mark.parametrize("value", ["text", True, ["a", "b"]])
+def test_json_of_another_kind_goes_to_a_method_as_it_is(value: Any, tmp_path: Path) -> None:
+    given = read(methods.ECHO, write(tmp_path / "in.json", [value]))
+    assert list(given.rows or ()) == [value]
+
+
+def test_files_for_a_method_are_bytes_or_text(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"\0\xff")
+    (tmp_path / "b.txt").write_text("one\ntwo")
+    assert Reader(methods.ECHO, None).file(str(tmp_path / "a.bin")).rows == [{"x": b"\0\xff"}]
+    assert Reader(methods.ECHO, None).file(str(tmp_path / "b.txt")).rows == ["one", "two"]
+    given = Reader(methods.ECHO, None).pairs([f"x=@{tmp_path / 'b.txt'}"])
+    assert given.rows == [{"x": "one\ntwo"}]
+
+
+def test_a_body_for_another_method_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    body = write(tmp_path / "in.json", {"method": "add", "instances": [1]})
+    with pytest.raises(ConfigError) as refused:
+        read(methods.ECHO, body)
+    assert refused.value.fix == "add --method add"
+
+
+def test_json_output_names_the_method() -> None:
+    text = answer.to_json({"instances": [{"y": "a"}]}, methods.ECHO, 1, "")
+    assert json.loads(text) == {
+        "servable": "kinds", "version": 1, "method": "echo", "instances": [{"y": "a"}],
+    }  # fmt: skip

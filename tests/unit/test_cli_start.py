@@ -88,6 +88,14 @@ def test_start_flag_beats_environment_beats_file_beats_default(
     assert getattr(settings_of(server, start(*args, env=env)), name) == flag
 
 
+def test_start_knows_two_engines_for_grpc(server: Server, tmp_path: Path) -> None:
+    args = ["--model-dir", str(tmp_path), "--grpc-engine"]
+    assert settings_of(server, start(*args, "lane")).grpc_engine == "lane"
+    refused = start(*args, "other")
+    assert refused.exit_code == ExitCode.USAGE
+    assert "'grpcio', 'lane'" in refused.output
+
+
 def test_start_without_options_is_the_settings_defaults(server: Server, tmp_path: Path) -> None:
     found = settings_of(server, start("--model-dir", str(tmp_path)))
     assert found == ServerSettings(model_dir=tmp_path)

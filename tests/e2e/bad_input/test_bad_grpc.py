@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from grpc import StatusCode
 
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from tests.e2e.bad_input.calls import CALLERS_FAULT, Send, check, infer, message
+from tests.e2e.bad_input.conftest import unharmed
 from tests.server import ServerProcess
 
 BAD, GONE = StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND
@@ -17,6 +20,14 @@ Output = pb.ModelInferRequest.InferRequestedOutputTensor
 Contents = pb.InferTensorContents
 RIGHT = Tensor(name="right", datatype="INT64", shape=[1, 2])
 RAW = message().raw_input_contents
+
+
+@pytest.fixture(scope="module", params=["grpcio", "lane"])
+def server(
+    request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    with unharmed(repository, tmp_path_factory.mktemp("scratch"), request.param) as running:
+        yield running
 
 
 def left(**changes: object) -> Send:

@@ -25,6 +25,9 @@ every = st.one_of(
     st.builds(m.Pong, u64), st.builds(m.Lend, u32, u64, st.booleans()), st.builds(m.Forget, u32),
     st.builds(m.Define, tree, st.lists(u32).map(tuple)), st.builds(m.Grant, u64, u32),
     st.builds(m.Deny, u64, text, text), st.builds(m.Run, u64, u32, u32, u32, u32, u32, u32, text),
+    st.builds(m.Registered, text), st.builds(m.StageRun, u64, u32, u32, text, text),
+    st.builds(m.StageDone, u64, u32, u64, u64), st.builds(m.Call, u64, text, u32, u32),
+    st.builds(m.CallDone, u64, u32), st.builds(m.CallFailed, u64, text, text),
     done, st.builds(m.Failed, u64, text, text), st.builds(m.More, u64, u64),
 )  # fmt: skip
 

@@ -174,12 +174,12 @@ def test_a_new_version_is_described_before_the_request_after_it() -> None:
 def test_rows_learn_a_new_signature_after_one_refusal() -> None:
     server = Server(servable("FP32"))
     play = Play(server)
-    known = play.run(play.talk.describe("m", None, None))
+    known = play.run(play.talk.describe("m", None, None, None))
     server.known = servable("INT64", version=2)
     one = [Tensor.of("x", np.array([1], np.float32))]
     with pytest.raises(InvalidRequest):
         play.run(play.talk.send(Order("m"), one, known, None))
-    assert play.run(play.talk.describe("m", None, None)).version == 2
+    assert play.run(play.talk.describe("m", None, None, None)).version == 2
 
 
 def test_a_wrong_request_is_refused_once_where_the_signature_is_the_same() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from serving.frontends.example_call import body, on_page, one_line
 from serving.request import Description
 from serving.tensor import BOOL, BYTES, FP32, INT64, BatchAxes, Signature, TensorSpec
+from tests.doubles import methods
 
 BASE = "http://localhost:1500"
 
@@ -58,3 +60,29 @@ def test_on_page_carries_the_example_and_says_when_lists_are_cut() -> None:
     large = on_page(described(TensorSpec("x", FP32, (3, 224, 224))), BASE + "/")
     assert large.startswith("# the lists are cut short")
     assert f"curl {BASE}/predict " in large
+
+
+def test_a_call_of_a_method_names_it_and_says_where_any_value_may_stand() -> None:
+    shown = on_page(methods.ECHO, "http://here/")
+    assert shown.startswith("# a single 0 stands for any value")
+    assert '{"servable": "kinds", "method": "echo", "instances": [{"x": 0}]}' in shown
+    typed = on_page(methods.ADD, "http://here/")
+    assert typed.startswith("curl ")
+    assert '"method": "add", "instances": [{"x1": [0.5, 0.5], "x2": [0.5, 0.5]}]' in typed
+
+
+def test_an_example_beside_the_servable_is_shown_with_its_method_only() -> None:
+    request = {"servable": "kinds", "method": "echo", "instances": ["text"]}
+    details = {"example": {"request": request}}
+    for description, is_shown in ((methods.ECHO, True), (methods.ADD, False)):
+        known = replace(description, details=details)
+        assert (body(known) == (request, False)) is is_shown
+        assert ("sample.json" in one_line(known, "http://h", Path("m"))) is is_shown
+
+
+def test_an_example_without_a_method_is_that_of_the_usual_one() -> None:
+    details = {"example": {"request": {"servable": "kinds", "instances": [1]}}}
+    only = replace(methods.ECHO, details=details, methods=("echo",))
+    assert body(only)[0] == details["example"]["request"]
+    one_of_three = replace(methods.ECHO, details=details)
+    assert body(one_of_three)[0]["method"] == "echo"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from serving.artifact import Artifact, Format
-from serving.channel.messages import Load, Loaded
 from serving.errors import LoadError
 from serving.lifecycle.manager import Manager
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
+from serving.repository.labels import Labels
 from serving.repository.observation import Offer, Source
 from serving.repository.scanner import ServableScan, VersionScan
 from serving.repository.settings import ServableSettings
@@ -21,48 +20,44 @@ from serving.repository.snapshot import Print
 
 
 class Doubles:
-    """Loader, fleet and publisher in one; loads wait until ``end`` or ``fail``."""
+    """Loader and publisher in one; loads wait until ``end`` or ``fail``."""
 
     def __init__(self) -> None:
-        self.loads: dict[tuple[int, int], asyncio.Future[Loaded]] = {}
+        self.loads: dict[tuple[int, int], asyncio.Future[None]] = {}
         self.events: list[str] = []
         self.holds: dict[int, asyncio.Event] = {}
         self.breaks: set[str] = set()
+        self.labels: dict[str, Labels] = {}
 
-    async def inspect(
-        self, versions: Iterable[Version], found: Callable[[Version, Artifact], None]
-    ) -> None:
+    async def inspect(self, versions: Iterable[Version], found: Callable[[Version], None]) -> None:
         if "inspect" in self.breaks:
             raise RuntimeError("inspection broke")
         for version in versions:
-            found(version, Artifact(Format.ONNX))
+            found(version)
 
-    async def load(self, version: Version, artifact: Artifact) -> Loaded:
+    async def load(self, version: Version, numbers: Iterator[int]) -> None:
         version.become(State.LOADING)
-        answer: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.loads[version.number, content_of(version)] = answer
-        loaded = await answer
+        await answer
         version.become(State.WARMING)
-        return loaded
 
     def end(self, number: int, content: int) -> None:
-        self.loads.pop((number, content)).set_result(Loaded(0, {}, {}, 0.0, 0.0))
+        self.loads.pop((number, content)).set_result(None)
 
     def fail(self, number: int, content: int, why: str) -> None:
         self.loads.pop((number, content)).set_exception(LoadError(why))
 
-    # -- fleet and publisher
-
-    async def try_out(self, order: Load, timeout_s: float) -> Loaded:
-        raise AssertionError("the manager tries nothing out")
-
-    async def unload(self, model: int) -> None:
-        self.events.append(f"unload {model}")
+    async def unload(self, version: Version) -> None:
+        self.events.append(f"unload {version.generation}")
 
     def publish(self, version: Version) -> None:
         if "publish" in self.breaks:
             raise RuntimeError("publishing broke")
         self.events.append(f"publish {version.number}:{content_of(version)}")
+
+    def label(self, servable: str, labels: Labels) -> None:
+        self.labels[servable] = labels
 
     async def retire(self, version: Version, deadline_s: float) -> None:
         self.events.append(f"retire {version.number}:{content_of(version)}")
@@ -95,7 +90,7 @@ def doubles() -> Doubles:
 
 @pytest.fixture
 def manager(doubles: Doubles) -> Manager:
-    return Manager(doubles, doubles, doubles)  # type: ignore[arg-type]
+    return Manager(doubles, doubles)  # type: ignore[arg-type]
 
 
 async def turns() -> None:
@@ -137,7 +132,7 @@ async def test_manager_replaces_a_number_by_its_next_generation(
     doubles.end(1, 2)
     await turns()
     assert doubles.events == ["publish 1:1", "publish 1:2", "retire 1:1"]
-    assert manager.versions["m", 1].model == 2
+    assert manager.versions["m", 1].generation == 2
     doubles.holds[1].set()
     await turns()
     assert doubles.events[-1] == "unload 1"
@@ -153,7 +148,7 @@ async def test_manager_keeps_a_number_whose_next_generation_fails(
     doubles.fail(1, 2, "it is broken")
     await manager.quiet()
     version = manager.versions["m", 1]
-    assert (version.state, version.model) == (State.READY, 1)
+    assert (version.state, version.generation) == (State.READY, 1)
     assert "it is broken" in version.said
     # The same files are not tried again; others are, and clear the trouble.
     manager.offer_all({"m": offer({1: 2})})
@@ -256,6 +251,38 @@ async def test_manager_tries_again_when_asked_to_load_what_failed(
         doubles.fail(1, 1, why)
         await manager.quiet("m")
         assert manager.failures("m") == [f"version 1: {why}"]
+
+
+async def test_manager_takes_down_what_is_condemned_and_waits_for_other_files(
+    manager: Manager, doubles: Doubles
+) -> None:
+    await serve(manager, doubles, 1, 1)
+    manager.condemn(99, "nobody has this number")
+    assert states(manager) == {1: "READY"}
+    (member,) = manager.versions["m", 1].members
+    manager.condemn(member.model, "it only crashes")
+    assert states(manager) == {1: "FAILED"}
+    await manager.quiet()
+    assert doubles.events == ["publish 1:1", "retire 1:1", f"unload {member.model}"]
+    assert manager.versions["m", 1].reason == "it only crashes"
+    manager.offer_all({"m": offer({1: 1})})
+    await turns()
+    assert doubles.loads == {}, "the same files are not tried again"
+    await serve(manager, doubles, 1, 2)
+    assert states(manager) == {1: "READY"}
+
+
+async def test_manager_loads_what_was_condemned_when_asked_to(
+    manager: Manager, doubles: Doubles
+) -> None:
+    await serve(manager, doubles, 1, 1)
+    manager.condemn(manager.versions["m", 1].members[0].model, "it only crashes")
+    await manager.quiet()
+    manager.offer("m", offer({1: 1}))
+    await turns()
+    doubles.end(1, 1)
+    await manager.quiet()
+    assert states(manager) == {1: "READY"}
 
 
 @pytest.mark.parametrize("breaks", ["publish", "inspect"])

@@ -8,7 +8,8 @@ from serving.lifecycle.state import State, move
 
 EDGES = {
     ("NEW", "LOADING"), ("NEW", "FAILED"), ("LOADING", "WARMING"), ("LOADING", "FAILED"),
-    ("WARMING", "READY"), ("WARMING", "FAILED"), ("READY", "DRAINING"), ("DRAINING", "UNLOADED"),
+    ("WARMING", "READY"), ("WARMING", "FAILED"), ("READY", "DRAINING"), ("READY", "FAILED"),
+    ("DRAINING", "UNLOADED"),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from serving.channel.messages import Message
+from serving.errors import Unavailable
 from serving.master.worker import UnreadyWorker, Worker, WorkerSpec
 from serving.scheduling.slot import Slot
 
@@ -42,6 +43,16 @@ class Events:
 
     def worker_reaped(self, worker: Worker) -> None:
         self.told.append("reaped")
+
+
+async def test_worker_that_does_not_start_has_last_words_without_paths(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'cannot open /srv/secret/lib.so: gone' >&2\nexit 3\n")
+    program.chmod(0o755)
+    events = Events()
+    with pytest.raises(Unavailable) as error:
+        await UnreadyWorker(WorkerSpec("cpu-0", interpreter=str(program)), events, events).start(20)
+    assert str(error.value) == "a worker did not start: cannot open …: gone"
 
 
 def broken(folder: Path, where: str, data: bytes) -> WorkerSpec:

@@ -23,7 +23,7 @@ from serving.repository.snapshot import Print
 from serving.request import InferRequest
 from serving.scheduling.scheduler import Scheduler
 from serving.scheduling.ticket import Ticket
-from serving.tensor import FP32, FP64, BatchAxes, DType, Signature, Tensor, TensorSpec
+from serving.tensor import FP32, FP64, DType, Signature, Tensor, TensorSpec
 
 
 class Known:
@@ -38,7 +38,7 @@ class Known:
     def put(self, name: str, number: int, state: State, reason: str = "") -> None:
         self.versions[name, number] = SimpleNamespace(
             servable=name, number=number, state=state, reason=reason, said=reason,
-            batch=BatchAxes.refused("no"),
+            members=(), definition=None,
         )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def version(model: int, number: int, name: str = "m", dtype: DType = FP32) -> Ve
     source = Source(path, path.parent, Print(), settings)
     made = Version(model, name, number, source, settings)
     spec = (TensorSpec("x", dtype, ("n",)),)
-    made.artifact = Artifact(Format.ONNX, "onnxruntime", signature=Signature(spec, spec))
+    made.members[0].artifact = Artifact(Format.ONNX, "onnxruntime", signature=Signature(spec, spec))
     return made
 
 
@@ -180,6 +180,21 @@ async def test_readiness_is_not_lost_with_what_was_taken_down(
     await plane.retire(version(1, 1), 1.0)
     known.put("m", 1, State.UNLOADED, "unloaded")
     assert plane.ready(), "all was taken down on purpose"
+
+
+async def test_readiness_is_lost_with_what_failed_after_it_was_ready(
+    plane: MasterPlane, known: Known
+) -> None:
+    condemned = version(2, 1, "n")
+    known.put("m", 1, State.READY)
+    plane.publish(version(1, 1))
+    plane.publish(condemned)
+    condemned.state = State.FAILED
+    known.put("n", 1, State.FAILED, "it only crashes")
+    await plane.retire(condemned, 0.0)
+    assert not plane.ready()
+    del known.versions["n", 1]
+    assert plane.ready(), "its folder is gone: nobody misses it"
 
 
 async def test_strict_readiness_asks_for_every_servable(

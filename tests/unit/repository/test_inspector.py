@@ -12,6 +12,7 @@ import uvloop
 
 from serving.artifact import Artifact, Format
 from serving.inspection import Question
+from serving.repository import helper as helper_process
 from serving.repository import inspector
 
 HELPER = """
@@ -156,7 +157,7 @@ async def test_inspector_reads_large_answers(helper: str) -> None:
 async def test_inspector_answer_over_the_limit_is_refused(
     helper: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspector, "_MAX_ANSWER_BYTES", 1 << 16)
+    monkeypatch.setattr(helper_process, "_MAX_ANSWER_BYTES", 1 << 16)
     found = await look(helper, "large", "after")
     assert "answered with more than" in found["large"].reason
     assert found["after"].runnable

@@ -148,7 +148,7 @@ def test_servable_foreign_configuration_is_noted_not_ignored() -> None:
     notes = layout.read_servable(
         [folder("1"), file("servable_config.py"), file("servables.toml")]
     ).notes
-    assert [note.split(" is not ")[0] for note in notes] == ["servable_config.py", "servables.toml"]
+    assert [note.split(" is not ")[0] for note in notes] == ["servables.toml"]
 
 
 def test_servable_toml_beside_config_pbtxt_wins_and_says_so() -> None:

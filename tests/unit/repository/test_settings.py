@@ -195,7 +195,9 @@ def test_settings_long_value_is_cut_in_the_message() -> None:
 
 def test_reference_covers_every_key_with_words() -> None:
     docs = {doc.name: doc for doc in setting_reference()}
-    assert list(docs) == list(ServableSettings.model_fields)
+    assert set(docs) >= {"max_batch_size", "stages.workers", "stages.python", "methods.hidden"}
+    tables = {name.partition(".")[0] for name in docs}
+    assert tables == set(ServableSettings.model_fields)
     assert all(doc.text.endswith(".") and doc.type for doc in docs.values())
     assert docs["max_batch_size"].default == "`32`"
     assert docs["versions"].default == "`{latest = 1}`"
@@ -204,7 +206,7 @@ def test_reference_covers_every_key_with_words() -> None:
 
 def test_reference_markdown_has_one_row_a_key() -> None:
     lines = reference_markdown().splitlines()
-    assert len(lines) == 2 + len(ServableSettings.model_fields)
+    assert len(lines) == 2 + len(setting_reference())
     assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
 
 

@@ -201,7 +201,6 @@ def test_folder_names_each_setting_that_is_not_honoured() -> None:
           default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 5 }
         }
         optimization { execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }
-        model_warmup { name: "w" batch_size: 1 }
         response_cache { enable: true }
         parameters { key: "execution_mode" value { string_value: "1" } }
         """
@@ -216,7 +215,6 @@ def test_folder_names_each_setting_that_is_not_honoured() -> None:
         "dynamic_batching preserve_ordering",
         "dynamic_batching default_priority_level and priority_queue_policy",
         "dynamic_batching default_queue_policy default_timeout_microseconds and timeout_action",
-        "model_warmup",
         "optimization",
         "response_cache",
         "parameters 'execution_mode'",

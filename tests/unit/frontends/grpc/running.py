@@ -16,14 +16,14 @@ from serving.frontends.grpc.server import GrpcFrontEnd
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 
 WAIT_S = 20.0
+ENGINE = "grpcio"
 
 
 @asynccontextmanager
 async def front_end(plane: DataPlane, **settings: Any) -> AsyncIterator[GrpcFrontEnd]:
     """Run a front end; it is stopped at the end whatever happened."""
-    front = GrpcFrontEnd(
-        plane, ServerSettings(model_dir=Path("unused"), **{"grpc_port": 0, **settings})
-    )
+    given = {"grpc_port": 0, "grpc_engine": ENGINE, **settings}
+    front = GrpcFrontEnd(plane, ServerSettings(model_dir=Path("unused"), **given))
     await front.start()
     try:
         yield front

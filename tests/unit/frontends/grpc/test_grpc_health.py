@@ -84,7 +84,7 @@ async def test_watch_of_an_unknown_name_waits_for_it() -> None:
     async with front_end(plane) as front, channel(front.port) as opened:
         watch = health_pb2_grpc.HealthStub(opened).Watch(asked("late"))
         assert await next_status(watch) == Status.SERVICE_UNKNOWN
-        plane._known["late"] = echo("late", FP32)
+        plane._known["late"] = {"": echo("late", FP32)}
         assert await next_status(watch) == Status.SERVING
         watch.cancel()
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import InvalidRequest, NotFound, ServingError, Unimplemented
+from serving.frontends import v2_metadata
 from serving.frontends.grpc import v2_codec, wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.request import Description, InferRequest, InferResponse
@@ -327,15 +328,27 @@ def test_parameters_of_rest_are_refused_everywhere(name: str) -> None:
         assert "REST" in error.message
 
 
-@pytest.mark.parametrize("name", ["shared_memory_region", "classification"])
 @pytest.mark.parametrize("place", ["inputs", "outputs"])
-def test_extensions_that_are_not_offered_are_unimplemented(name: str, place: str) -> None:
+def test_classification_is_unimplemented(place: str) -> None:
     message = raw_request("m", ("INT8", np.zeros(1, np.int8)))
     message.outputs.add(name="x0")
-    getattr(message, place)[0].parameters[name].int64_param = 2
+    getattr(message, place)[0].parameters["classification"].int64_param = 2
     error = refusal(message, echo("m", INT8))
     assert isinstance(error, Unimplemented)
-    assert error.where.endswith(f".parameters.{name}")
+    assert error.where.endswith(".parameters.classification")
+
+
+def test_inputs_in_shared_memory_have_no_raw_contents() -> None:
+    message = raw_request("m", ("INT8", np.full(1, 7, np.int8)), ("INT8", np.zeros(1, np.int8)))
+    message.inputs[0].parameters["shared_memory_region"].string_param = "r"
+    assert "raw_input_contents" in refusal(message, echo("m", INT8, INT8)).where
+    del message.raw_input_contents[1]
+    first, second = decode(message, echo("m", INT8, INT8)).inputs
+    assert (first.array, first.items) == (None, None)
+    assert second.array.tolist() == [7]  # type: ignore[union-attr]
+    found = v2_codec.sharing_of(message)
+    assert found == ({"x0": {"shared_memory_region": "r"}}, {})
+    assert found.where == "inputs.x0.parameters.shared_memory_region"
 
 
 def test_classification_of_no_classes_is_the_plain_output() -> None:
@@ -351,10 +364,11 @@ def test_the_messages_own_id_goes_before_the_other() -> None:
     assert decode(message, echo("m", INT8), id="other").id == "own"
 
 
-def test_version_is_a_positive_integer_or_none() -> None:
+def test_version_is_a_positive_integer_a_label_or_none() -> None:
     assert v2_codec.version_number("") is None
     assert v2_codec.version_number("12") == 12
-    for bad in ("0", "-1", "1.0", "latest", "1" * 19, "²", " 1"):
+    assert v2_codec.version_number("canary-2.x") == "canary-2.x"
+    for bad in ("0", "-1", "1.0", "-x", "a" * 64, "a b", "1" * 19, "²", " 1"):
         with pytest.raises(NotFound):
             v2_codec.version_number(bad)
 
@@ -385,7 +399,7 @@ def test_only_element_by_element_work_counts_as_heavy() -> None:
 def answered(*outputs: Tensor, id: str = "", **parameters: Any) -> pb.ModelInferResponse:
     response = InferResponse("m", 7, id, outputs)
     response.parameters.update(parameters)
-    return pb.ModelInferResponse.FromString(v2_codec.encode(response))
+    return pb.ModelInferResponse.FromString(v2_codec.encode("m", response))
 
 
 @given(st.lists(st.tuples(st.sampled_from(NUMBERS), shapes), max_size=3), st.integers(0, 99))
@@ -436,7 +450,8 @@ def test_metadata_shows_varying_sizes_as_minus_one() -> None:
         (TensorSpec("probabilities", BYTES, ("batch",), json=True),),
     )
     description = Description("m", 2, signature, BatchAxes.refused(""), 1, "onnx", versions=(1, 2))
-    message = pb.ModelMetadataResponse.FromString(v2_codec.model_metadata(description))
+    told = v2_codec.model_metadata(v2_metadata.model_metadata(description, "m"))
+    message = pb.ModelMetadataResponse.FromString(told)
     assert (message.name, list(message.versions), message.platform) == ("m", ["1", "2"], "onnx")
     assert [(t.name, t.datatype, list(t.shape)) for t in message.inputs] == [
         ("image", "FP32", [-1, 3, -1]),

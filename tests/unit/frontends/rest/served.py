@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.errors import NotFound
-from serving.frontends.rest.wire import Describe
+from serving.frontends.method import Describe
 from serving.request import Description, InferRequest, InferResponse
 from serving.tensor import BatchAxes, DType, Signature, Tensor, TensorSpec
 
@@ -41,11 +41,13 @@ def describe_as(
 def only(description: Description) -> Describe:
     """Describe one servable, as the data plane does."""
 
-    def describe(servable: str | None, version: int | None) -> Description:
+    def describe(servable: str | None, version: int | None, method: str | None) -> Description:
         if servable not in (None, description.servable):
             raise NotFound(f"servable {servable!r} is not served here", code="unknown_servable")
         if version is not None and version not in description.versions:
             raise NotFound(f"no version {version}", code="unknown_version")
+        if method not in (None, description.method or "predict"):
+            raise NotFound(f"no method {method}", code="unknown_method", where="method")
         return description
 
     return describe

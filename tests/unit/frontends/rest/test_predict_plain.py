@@ -28,7 +28,9 @@ _DESCRIPTION = Description(
 )
 
 
-def _describe(servable: str | None, version: int | None) -> Description:
+def _describe(
+    servable: str | None, version: object = None, method: str | None = None
+) -> Description:
     assert servable in (None, "pair")
     return _DESCRIPTION
 

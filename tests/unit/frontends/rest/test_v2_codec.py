@@ -266,16 +266,25 @@ def test_v2_priority_counts_from_one_and_zero_means_default() -> None:
     assert found == [0, 0, 1]
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"inputs": [X], "outputs": [{"name": "x", "parameters": {"classification": 3}}]},
-        {"inputs": [{**X, "parameters": {"shared_memory_region": "r"}}]},
-    ],
-)
-def test_v2_extensions_that_are_not_offered_say_so(document: Any) -> None:
+def test_v2_extension_that_is_not_offered_says_so() -> None:
+    wanted = {"name": "x", "parameters": {"classification": 3}}
     with pytest.raises(Unimplemented):
-        decode(ONE, document)
+        decode(ONE, {"inputs": [X], "outputs": [wanted]})
+
+
+def test_v2_tensors_in_shared_memory_are_left_to_be_read_and_make_no_recipe() -> None:
+    places = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+    given = {**{k: v for k, v in X.items() if k != "data"}, "parameters": places}
+    for _ in range(2):
+        call = decode(ONE, {"inputs": [given], "outputs": [{"name": "x", "parameters": places}]})
+        assert call.sharing == ({"x": places}, {"x": places})
+        assert [(t.array, t.items) for t in call.request.inputs] == [(None, None)]
+
+
+def test_v2_input_in_shared_memory_has_no_other_data() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode(ONE, {"inputs": [{**X, "parameters": {"shared_memory_region": "r"}}]})
+    assert (caught.value.code, caught.value.where) == ("bad_input", "inputs.x")
 
 
 @pytest.mark.parametrize(
@@ -439,7 +448,7 @@ def test_v2_metadata_says_minus_one_for_every_size_that_varies() -> None:
         (spec("y", BYTES, "n", json=True),),
         axes=(0, None),
     )
-    found = v2_metadata.model_metadata(description)
+    found = v2_metadata.model_metadata(description, "m")
     assert found["name"] == "m"
     assert found["versions"] == ["1", "3"]
     assert found["platform"] == "stub"
