@@ -81,15 +81,15 @@ class Exchange:
             self._end(error)
             return
         self._left -= 1
-        if not self._left:
-            responses = [claim.answer.result() for claim in self._claims]
-            self._claims = []
-            self._encode(responses, partial(self._call.encode, responses))
+        if self._left:
+            return
+        claims, self._claims = self._claims, []
+        responses = [claim.answer.result() for claim in claims]
+        self._encode(responses, partial(self._call.encode, responses))
 
     def _encode(self, responses: Sequence[InferResponse], write: Callable[[], Reply]) -> None:
         """Write the answer, release the responses that it was written from, and end."""
-        size = sum([tensor.nbytes for response in responses for tensor in response.outputs])
-        if size > LARGE_BYTES and not self._call.encodes_fast:
+        if not self._call.encodes_fast and _size(responses) > LARGE_BYTES:
             loop = asyncio.get_running_loop()
             encoded = loop.run_in_executor(self._pool, write)
             encoded.add_done_callback(lambda done: self._on_encoded(done, responses))
@@ -110,7 +110,9 @@ class Exchange:
 
     def _end(self, outcome: Outcome) -> None:
         finish = self._finish
-        self.abandon()
+        if self._claims:
+            self.abandon()
+        self._finish = None
         if finish is not None:
             finish(outcome)
 
@@ -121,6 +123,10 @@ def _failure(done: asyncio.Future[InferResponse] | asyncio.Future[Reply]) -> Exc
     error = done.exception()
     # A BaseException here would be a KeyboardInterrupt in a thread: the server is going down.
     return error if error is None or isinstance(error, Exception) else Unavailable(str(error))
+
+
+def _size(responses: Sequence[InferResponse]) -> int:
+    return sum([tensor.nbytes for response in responses for tensor in response.outputs])
 
 
 def _release(responses: Sequence[InferResponse]) -> None:

@@ -25,36 +25,35 @@ no UTF-8 come as ``{"b64": ...}``, sequence and map outputs as JSON values.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from serving.errors import ExecutionFailed, InvalidRequest, ServingError, UnsupportedMedia
+from serving.errors import InvalidRequest, UnsupportedMedia
 from serving.frontends import raw_tensor, version_name
 from serving.frontends.fit import adapt, check_dtype, check_names, named_dtype
-from serving.frontends.method import Describe, checked, name_of
+from serving.frontends.method import Describe, checked
 from serving.frontends.plan import Dims, InputPlan, Plan, plan_for
 from serving.frontends.rest import (
-    json_answer,
     json_document,
     json_open,
     json_tensor,
     names,
+    predict_frame,
     predict_plain,
     predict_rows,
 )
 from serving.frontends.rest.json_document import Document, is_array, is_object, wrong_type
+from serving.frontends.rest.predict_call import PredictCall
+from serving.frontends.rest.predict_frame import FramedCall
 from serving.frontends.rest.wire import (
     Headers,
-    Reply,
     deadline_from,
     media_type,
     request_id,
 )
 from serving.frontends.value import Value
 from serving.repository.labels import is_label
-from serving.request import Description, InferRequest, InferResponse, VersionName
+from serving.request import Description, InferRequest, VersionName
 from serving.tensor import ANY, BYTES, Tensor, TensorSpec, element_count
 
 _KNOWN = ("servable", "version", "method", "instances", "inputs", "parameters", "id")
@@ -63,56 +62,20 @@ _MEDIA = ("", "application/json", "text/plain", "application/x-www-form-urlencod
 _ONE_ROW = "an instance is one row: leave the batch axis out, or send 'inputs' with whole tensors"
 
 
-class PredictCall(NamedTuple):
-    """A decoded call; ``groups`` is None for the ``inputs`` form."""
-
-    description: Description
-    requests: tuple[InferRequest, ...]
-    groups: tuple[predict_rows.Group, ...] | None
-    id: str
-
-    @property
-    def encodes_fast(self) -> bool:
-        """False: every number is written as text."""
-        return False
-
-    def failed(self, index: int, error: ServingError) -> ServingError:
-        """Return an error that names the instance, where it is that of a method's instance."""
-        is_own = isinstance(error, (InvalidRequest, ExecutionFailed))
-        if self.groups is None or not self.description.method or not is_own:
-            return error
-        named = copy.copy(error)  # others may be answered with the same one
-        named.where = f"instances[{index}]{error.where.removeprefix('inputs')}"
-        return named
-
-    def encode(self, responses: Sequence[InferResponse]) -> Reply:
-        """Write the answers as one JSON object."""
-        version = responses[0].version if responses else self.description.version
-        answer: dict[str, Any] = {
-            "servable": self.description.servable,
-            "version": version,
-            "method": name_of(self.description),
-        }
-        if self.id:
-            answer["id"] = self.id
-        if self.groups is None:
-            known = plan_for(self.description).outputs
-            answer["outputs"] = {
-                t.name: predict_rows.whole(t, known[t.name].spec) for t in responses[0].outputs
-            }
-        else:
-            answer["instances"] = predict_rows.split(self.groups, responses, self.description)
-        return Reply(json_answer.dumps(answer))
-
-
-def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> PredictCall:
+def decode(
+    body: bytes, headers: Headers, describe: Describe, now: float
+) -> PredictCall | FramedCall:
     """Decode the body of ``POST /predict``; ``now`` is monotonic seconds, for deadlines.
 
     Raises NotFound (servable, version, method), UnsupportedMedia, or InvalidRequest naming the
     instance and input that are wrong; one bad instance refuses the whole call.
     """
+    framed = predict_frame.decode(body, headers, describe, now)
+    if framed is not None:
+        return framed
     plain = predict_plain.decode(body, headers, describe)
     if plain is not None:
+        predict_frame.remember(body, plain[0])
         return _plain(*plain, headers, now)
     _check_media(headers)
     document = json_document.parse(body)

@@ -19,7 +19,7 @@ from serving.request import Description
 from serving.tensor import Tensor
 
 LARGEST_BYTES = 16 * 1024
-_MEDIA = frozenset({None, b"application/json", b"application/x-www-form-urlencoded"})
+MEDIA = frozenset({None, b"application/json", b"application/x-www-form-urlencoded"})
 _NEVER = (b"true", b"false", b"\\")
 """Words that would pass for numbers, and escapes, which hide how many strings there are."""
 
@@ -31,7 +31,7 @@ def decode(
 
     Raises what ``describe`` raises.
     """
-    if len(body) > LARGEST_BYTES or headers.get(b"content-type") not in _MEDIA:
+    if len(body) > LARGEST_BYTES or headers.get(b"content-type") not in MEDIA:
         return None
     for word in _NEVER:
         if word in body:
