@@ -74,12 +74,17 @@ def _arguments() -> argparse.Namespace:
 
 def arguments_of_cache(parser: argparse.ArgumentParser) -> None:
     """Add where the server's command and what is kept between runs are found."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "serving-benchmarks"
     parser.add_argument(
         "--server",
         default=str(Path(sys.executable).with_name("serving")),
         help="the command before 'start' (default: serving, of this Python)",
     )
+    argument_of_cache(parser)
+
+
+def argument_of_cache(parser: argparse.ArgumentParser) -> None:
+    """Add where what is kept between runs is found."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "serving-benchmarks"
     parser.add_argument("--cache", type=Path, default=cache, help="where models are kept")
 
 

@@ -13,7 +13,7 @@ import psutil
 from benchmarks import engine, processes
 from benchmarks.load import Sample, drive
 from benchmarks.processes import Running
-from benchmarks.wires import Wire, check, check_echo, wires
+from benchmarks.wires import Known, Wire, check, check_echo, wires
 from benchmarks.workloads import Case
 
 HOST = "127.0.0.1"
@@ -122,7 +122,7 @@ def _points(
 
 
 def point(
-    case: Case,
+    case: Known,
     wire: Wire,
     running: Running,
     plan: Plan,

@@ -79,7 +79,9 @@ async def capacity(port: int, seconds: float) -> float:
 
 async def flood(port: int, rate: float, seconds: float) -> Seen:
     """Send ``rate`` requests a second at even times, on as many connections as that takes."""
-    seen, free, opened = Seen(), [], []
+    seen = Seen()
+    free: list[HttpConnection] = []
+    opened: list[HttpConnection] = []
     under_way: set[asyncio.Task[None]] = set()
     began = time.monotonic()
 

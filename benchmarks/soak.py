@@ -112,8 +112,18 @@ class Callers:
 
     async def _ask(self, connection: Connection, request: bytes) -> Answer:
         heard: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        connection.send(request, heard.set_result)
-        return await heard
+
+        def hear(answer: Answer) -> None:
+            if not heard.done():
+                heard.set_result(answer)
+
+        connection.send(request, hear)
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                return await heard
+        except TimeoutError:
+            connection.close()
+            return Answer("no answer", b"", {})
 
     async def _tagged(self, caller: str, connection: Connection) -> None:
         request = (rest_request if caller == "rest" else grpc_request)("swapped")
@@ -180,8 +190,8 @@ async def _replace(home: Path, watch: Watch, every_s: float) -> None:
         draft = home.parent / ".draft"
         tagged(draft / "model.onnx", float(number))
         draft.rename(home / str(number))
-        await asyncio.sleep(every_s / 2)
-        shutil.rmtree(home / str(number - 1), ignore_errors=True)
+        # As an operator does: the one before stays until it is not needed to go back to.
+        shutil.rmtree(home / str(number - 2), ignore_errors=True)
         watch.note("model replaced")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Watch:
         return moment
 
     @contextlib.asynccontextmanager
-    async def watching(self):  # type: ignore[no-untyped-def]
+    async def watching(self) -> AsyncIterator[Watch]:
         """Look all the while the block runs."""
         looking = asyncio.create_task(self._for_ever())
         try:

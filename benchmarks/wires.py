@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import numpy as np
@@ -24,6 +24,20 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 
 class WrongAnswer(Exception):
     """A server answered something else than the engine does."""
+
+
+class Known(Protocol):
+    """Something to ask for whose answer is known, such as a ``Case``."""
+
+    @property
+    def name(self) -> str:
+        """What texts call it."""
+        ...
+
+    @property
+    def expected(self) -> Array:
+        """The right answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -146,9 +160,9 @@ def call(wire: Wire, host: str, port: int, timeout_s: float = 60) -> tuple[bytes
         return reply.read(), {k.lower(): v for k, v in reply.headers.items()}
 
 
-def check(wire: Wire, case: Case, host: str, port: int) -> int:
+def check(wire: Wire, case: Known, host: str, port: int) -> int:
     """Compare one answer with the engine's; return its size in bytes. Raises ``WrongAnswer``."""
-    what = f"{case.workload.name} by {wire.name}"
+    what = f"{case.name} by {wire.name}"
     try:
         answer, headers = call(wire, host, port)
     except urllib.error.HTTPError as error:

@@ -74,6 +74,11 @@ class Case:
     output_name: str
     expected: Array
 
+    @property
+    def name(self) -> str:
+        """The workload's."""
+        return self.workload.name
+
 
 def prepare(workload: Workload, cache: Path) -> Case:
     """Generate the model in ``cache`` and ask the engine for the right answer to one row."""

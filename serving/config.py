@@ -12,12 +12,14 @@ class ServerSettings:
 
     Ports: 0 picks a free one. ``workers`` counts CPU workers. Sizes are in MiB, times in seconds.
     ``grpc_engine`` is grpcio, or lane: this project's own server for gRPC.
-    ``tls_cert`` and ``tls_key`` turn TLS on for both ports; with ``tls_client_ca`` clients must show
-    a certificate of that authority.
+    ``tls_cert`` and ``tls_key`` turn TLS on for both ports; with ``tls_client_ca`` clients must
+    show a certificate of that authority.
     ``model_control`` is none, poll or explicit; ``load_servables`` names what explicit control
     begins with, separated by commas, or ``*``. ``memory_mb`` bounds the shared memory that tensors
     may take, all servables together; ``max_queue_size`` and ``max_queue_mb`` the requests that may
     wait and the tensors that they may hold, all servables together as well;
+    ``run_timeout_s`` bounds one run, ``heartbeat_timeout_s`` a worker's silence and
+    ``worker_memory_limit_mb`` its memory, each 0 for no bound;
     ``cache_mb`` the converted models that are kept in ``cache_dir``. ``client_shared_memory`` lets
     clients on this machine name shared memory of theirs.
     """

@@ -125,6 +125,25 @@ TOPICS = (
              "RESOURCE_EXHAUSTED). Send fewer rows at a time, or raise it."),
             ("unpacked_too_large", "The request is small, but unpacks to more than "
              "`--max-request-mb` (HTTP 413)."),
+            ("shared_memory_off", "The request names shared memory, and the server was not started "
+             "with `--client-shared-memory` (HTTP 400, gRPC UNIMPLEMENTED)."),
+            ("no_cuda_shared_memory", "Memory of a GPU cannot be shared with this server (HTTP "
+             "400, gRPC UNIMPLEMENTED). Use system shared memory."),
+            ("not_local", "Shared memory is for programs on the server's own machine that are "
+             "connected without a proxy (HTTP 401, gRPC UNAUTHENTICATED)."),
+            ("bad_region_name", "The name of a region is 1 to 255 printable characters."),
+            ("bad_region_key", "The key of a region is the name of a POSIX shared memory object: "
+             "no path, one `/` in front at most."),
+            ("no_shared_memory_object", "There is no shared memory object of this name, or it is "
+             "not a plain object of the user that the server runs as (HTTP 404, gRPC NOT_FOUND)."),
+            ("unknown_region", "No region of this name is registered (HTTP 404, gRPC NOT_FOUND). "
+             "Register it; after a new start the server knows none."),
+            ("region_taken", "The name of the region is registered already. Unregister it first."),
+            ("region_range", "The bytes are not all within the region, or the object behind it is "
+             "too short, perhaps cut since it was registered. The message has offset and size."),
+            ("region_too_small", "An output is larger than its place in shared memory."),
+            ("too_many_regions", "More regions are registered, or named by one message, than the "
+             "server keeps open (HTTP 429, gRPC RESOURCE_EXHAUSTED). Unregister what is not used."),
             ("unimplemented", "A part of the protocol that this server does not offer (HTTP 400, "
              "gRPC UNIMPLEMENTED)."),
         ),
@@ -153,8 +172,8 @@ TOPICS = (
              "servable is set `idempotent = false`. The log says what it died of."),
             ("no_worker", "No worker can be started; the message and the log say why. The server "
              "goes on trying."),
-            ("run_timeout", "The model, or a function, took longer on this than `--run-timeout-s` or "
-             "`run_timeout_s` in its `servable.toml` (HTTP 504, gRPC DEADLINE_EXCEEDED). Do not "
+            ("run_timeout", "The model, or a function, took longer on this than `--run-timeout-s` "
+             "or `run_timeout_s` in its `servable.toml` (HTTP 504, gRPC DEADLINE_EXCEEDED). Do not "
              "send it again as it is."),
             ("crashed_the_worker", "The request ended the process that ran it, also when it ran "
              "there alone (HTTP 500, gRPC INTERNAL). Other requests are not touched. The log says "

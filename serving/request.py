@@ -8,7 +8,6 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Un
 
 from serving.tensor import BatchAxes, Signature, Tensor
 
-
 VersionName = Union[int, str]
 """A version as requests ask for it: by its number, or by a label."""
 

@@ -81,10 +81,13 @@ class ServerProcess:
         return self.process.wait(timeout_s)
 
 
-def call(method: str, url: str, body: Any = None) -> tuple[int, Any]:
+def call(
+    method: str, url: str, body: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
     """Make one HTTP call; returns (status, parsed JSON or text)."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
+    fields = {"content-type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url, data, fields, method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, _parsed(answer.read())

@@ -9,17 +9,25 @@ from pathlib import Path
 
 
 class NotInstalled(Exception):
-    """pip could not install a peer; the text is what it said last."""
+    """A peer could not be installed; the text is what was said last."""
 
 
-def environment(cache: Path, name: str, packages: Sequence[str]) -> Path:
-    """Return the folder of an environment that holds ``packages``, making it if need be."""
+def environment(
+    cache: Path, name: str, packages: Sequence[str], python: str = sys.executable
+) -> Path:
+    """Return the folder of an environment that holds ``packages``, making it if need be.
+
+    ``python`` is the interpreter that it is made with.
+    """
     folder = cache / "peers" / name
     mark = folder / "installed"
     wanted = "\n".join(packages)
     if mark.exists() and mark.read_text() == wanted:
         return folder
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    try:
+        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotInstalled(f"{python} cannot make an environment: {error}") from error
     made = subprocess.run(
         [str(folder / "bin" / "pip"), "install", "-q", *packages],
         capture_output=True,

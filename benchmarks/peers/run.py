@@ -11,10 +11,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import Peer, Start
 from benchmarks.processes import POLL_S, START_TIMEOUT_S, STOP_TIMEOUT_S, NotStarted, Running
 from benchmarks.workloads import Case
 
@@ -22,9 +22,20 @@ from benchmarks.workloads import Case
 @contextlib.contextmanager
 def peer_running(peer: Peer, case: Case, home: Path, wire: str, batch: int) -> Iterator[Running]:
     """Start a peer on free ports and yield it once it is ready."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        start = peer.start(case, home, folder, wire, batch, *_free_ports())
+
+    def plan(folder: Path, rest_port: int, grpc_port: int) -> Start:
+        return peer.start(case, home, folder, wire, batch, rest_port, grpc_port)
+
+    with started(peer.name, plan) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def started(name: str, plan: Callable[[Path, int, int], Start]) -> Iterator[Running]:
+    """Start what ``plan`` makes of a folder, a REST and a gRPC port; yield it once it is ready."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        start = plan(folder, *_free_ports())
         log = folder / "log"
         with log.open("wb") as sink:
             began = time.monotonic()
@@ -40,7 +51,7 @@ def peer_running(peer: Peer, case: Case, home: Path, wire: str, batch: int) -> I
             while not _answers(start.rest_port, start.ready):
                 if process.poll() is not None or time.monotonic() - began > START_TIMEOUT_S:
                     text = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-                    raise NotStarted(f"{peer.name} did not start:\n{text}")
+                    raise NotStarted(f"{name} did not start:\n{text}")
                 time.sleep(POLL_S)
             ready_s = time.monotonic() - began
             yield Running(process.pid, start.rest_port, start.grpc_port, ready_s)
@@ -59,7 +70,7 @@ def _free_ports() -> tuple[int, int]:
 def _answers(port: int, path: str) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
-            return 200 <= answer.status < 300
+            return bool(200 <= answer.status < 300)
     except urllib.error.HTTPError as error:
         error.close()
         return False

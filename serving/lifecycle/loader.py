@@ -106,6 +106,7 @@ class Loader:
                 begun.append(member)
                 await self._load_member(version, member, order, timeout_s)
             if _has_stages(version):
+                version.doing = "starting the processes of its functions"
                 await self._stages.start(_stage_order(version, timeout_s))
             _phase(version, "warming")
             version.note = "; ".join(m.named(m.note) for m in version.members if m.note)
@@ -154,6 +155,7 @@ class Loader:
         source = version.source
         assert source is not None
         assert source.code is not None
+        version.doing = "running its servable_config.py"
         stages = version.settings.stages
         definition = await define(
             version.servable, source.code, source.path, timeout_s=timeout_s, stages=stages
@@ -170,8 +172,10 @@ class Loader:
         whole = declared is not None and not declared.with_batch_dim
         member.kept = self._conversions.ask(member.path, version.settings, as_exported=whole)
         began = time.monotonic()
+        version.doing = f"looking into {member.file}"
 
         def told(doing: str) -> None:
+            version.doing = f"looking into {member.file}: {doing}"
             if time.monotonic() - began > _SLOW_INSPECTION_S:
                 _log.info("still looking into it: %s", doing, extra=who(version))
 
@@ -210,9 +214,11 @@ class Loader:
         self, version: Version, member: Member, order: Load, timeout_s: float
     ) -> None:
         try:
+            version.doing = f"trying {member.file} out"
             member.batch = await self._proved(version, member, order, timeout_s)
             if problem := _unproved(member):
                 raise LoadError(problem)
+            version.doing = f"loading {member.file} into the workers"
             loaded = await self._fleet.load(
                 _with(order, member.batch), timeout_s, lambda phase: _phase(version, phase)
             )
@@ -248,10 +254,10 @@ class Loader:
             await self._lanes.acquire()
             trial = asyncio.create_task(self._fleet.try_out(order, timeout_s))
             try:
-                await asyncio.wait({trial}, timeout=_SLOW_TRIAL_S)
-            finally:
-                self._lanes.release()
-            try:
+                try:
+                    await asyncio.wait({trial}, timeout=_SLOW_TRIAL_S)
+                finally:
+                    self._lanes.release()
                 return await trial
             finally:
                 trial.cancel()

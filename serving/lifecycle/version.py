@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from serving.definition import Definition
@@ -13,6 +14,8 @@ from serving.repository.settings import ServableSettings
 from serving.repository.triton_folder import TritonFolder
 from serving.tensor import fixed_batch
 
+_COMING = (State.NEW, State.LOADING, State.WARMING)
+
 
 class Version:
     """What is known of a version. Owned by the manager; read by data plane and pages.
@@ -21,7 +24,7 @@ class Version:
     from, None if there is nothing to load. ``members`` are its models: the one of a plain
     servable, or those that its ``definition`` declares once that is known. ``reason`` says why it
     is FAILED; ``note`` what a READY one should tell its operator, and ``trouble`` why what lies in
-    its folder now does not take its place.
+    its folder now does not take its place. ``doing`` is what is being done to bring it up.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class Version:
         self.reason = ""
         self.note = ""
         self.trouble = ""
+        self.doing = "waits for its turn"
         self.load_ms = 0.0
+        self._born = time.monotonic()
 
     @property
     def triton(self) -> TritonFolder | None:
@@ -60,6 +65,8 @@ class Version:
     @property
     def said(self) -> str:
         """What an operator should know of it besides its state."""
+        if self.state in _COMING:
+            return f"{self.doing} ({time.monotonic() - self._born:.0f} s)"
         return self.reason or self.trouble or self.note
 
     @property

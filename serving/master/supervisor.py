@@ -319,6 +319,7 @@ class Supervisor:
             if worker.loss.cause is Cause.CRASHED:
                 self._hold_against(model, worker, float("-inf"))
         elif model in self._orders and not any(model in other.models for other in self.workers):
+            self._scheduler.strand(model)
             self.on_condemned(model, f"it could not be loaded again: {reason}")
 
     def _hold_against(self, model: int, worker: Worker, well_s: float) -> None:

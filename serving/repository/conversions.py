@@ -65,9 +65,7 @@ class Conversions:
         name = f"serving-{os.getpid()}-{secrets.token_hex(8)}"
         self._scratch = Path(tempfile.gettempdir()) / name
 
-    def ask(
-        self, path: Path, settings: ServableSettings, *, as_exported: bool = False
-    ) -> Kept:
+    def ask(self, path: Path, settings: ServableSettings, *, as_exported: bool = False) -> Kept:
         """Return the question about a servable's model file; settle it with the answer."""
         memory, private = -1, ""
         if settings.key is not None and not settings.cache_decrypted:

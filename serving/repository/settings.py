@@ -100,6 +100,12 @@ class ServableSettings(BaseModel):
         LatestVersions(1), version_policy.EXPECTED,
         "Which versions are served: all, the n highest, or those listed.",
     )  # fmt: skip
+    update: Literal["beside", "in_turn"] = _key(
+        "beside", '"beside" or "in_turn"',
+        "How a version takes the place of another: loaded beside it and switched to, or, for "
+        "devices that cannot hold both, loaded after the other is gone. Requests are refused (503) "
+        "in between.",
+    )  # fmt: skip
     labels: Annotated[Labels, BeforeValidator(version_labels.parse_labels)] = _key(
         version_labels.NONE, version_labels.EXPECTED,
         "Names for versions, such as stable and canary, that requests may ask for in place of "

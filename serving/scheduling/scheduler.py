@@ -105,6 +105,22 @@ class Scheduler:
         for line in self._lines.values():
             self.fail_line(line, no_worker(reason))
 
+    def strand(self, model: int) -> None:
+        """No worker has a model any more, and none could load it again: fail what waits for it.
+
+        A version that is being let go of is told by nobody else, and would wait out its deadline.
+        """
+        line = self._lines.get(model)
+        if line is not None:
+            self.fail_line(
+                line,
+                Unavailable(
+                    "the version lost its last worker, and no other could load it again",
+                    code="unloaded",
+                    retry_after_s=1.0,
+                ),
+            )
+
     def add_slot(self, slot: Slot) -> None:
         """Begin to use a slot."""
         if not slot.apart:

@@ -217,3 +217,26 @@ def test_hot_update_makes_a_server_ready_once_a_copy_is_complete(tmp_path: Path)
         status, told = server.get("/v2/models/m")
         assert (status, told["versions"]) == (200, ["2"])
         assert not re.search("cannot serve.*version=2", server.log())
+
+
+def test_hot_update_in_turn_holds_one_version_at_a_time_and_goes_back_to_the_last_good(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "models"
+    models.tagged(folder / "single" / "1" / "model.onnx", 1)
+    (folder / "single" / "servable.toml").write_text('update = "in_turn"\n')
+
+    def tag() -> float | None:
+        status, answer = server.predict({"servable": "single", "instances": [{"x": 0.0}]})
+        return answer["instances"][0]["tag"] if status == 200 else None
+
+    with serving(folder, tmp_path / "scratch", "--poll-interval-s", INTERVAL_S) as server:
+        assert tag() == 1.0
+        put(folder / "single", 2, lambda file: models.tagged(file, 2))
+        until(lambda: tag() == 2.0, 20, "the second version")
+        log = server.log()
+        assert log.index("unloaded") < log.index("loading", log.index("unloaded"))
+        put(folder / "single", 3, lambda file: file.write_bytes(b"no model"))
+        until(lambda: index(server, "single").get("3", ("", ""))[0] == "UNAVAILABLE", 20, "3")
+        until(lambda: tag() == 2.0, 20, "the second version again")
+        assert index(server, "single")["2"][0] == "READY"

@@ -119,6 +119,26 @@ def test_grpc_refuses_what_was_done_or_never_answered(
     assert not reply.instances
 
 
+@pytest.fixture(scope="module")
+def sharing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+    """Yield a channel to a server that opens shared memory of its clients."""
+    folder = tmp_path_factory.mktemp("sharing")
+    models = servables.lay_out(folder / "models", ("add", "kinds"))
+    with (
+        serving(models, folder / "run", "--client-shared-memory") as found,
+        grpc.insecure_channel(found.grpc) as opened,
+    ):
+        yield opened
+
+
+@pytest.mark.parametrize("name", ["shm_input_bad_key", "output_buffer_bad_key"])
+def test_grpc_reply_about_shared_memory_is_the_recorded_one_where_it_is_on(
+    sharing: grpc.Channel, name: str
+) -> None:
+    record = recordings.one("grpc", name)
+    assert ask(sharing, recordings.grpc_request(record)) == recordings.grpc_reply(record)
+
+
 def test_grpc_takes_each_instance_at_its_own_value_beside_the_batch(channel: grpc.Channel) -> None:
     record = recordings.one("grpc", "addv_different_v_first_wins")
     message = pb.PredictRequest.FromString(recordings.grpc_request(record))

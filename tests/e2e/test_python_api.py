@@ -355,3 +355,50 @@ server.start_restful_server("127.0.0.1:{rest}")
         until(switched, 30, "version 2")
         shutil.rmtree(tmp_path / "sums")
         assert running.signal(signal.SIGTERM) == 0
+
+
+def test_api_decrypts_models_with_the_key_of_the_script(tmp_path: Path) -> None:
+    golden = ROOT / "tests" / "data" / "mindir" / "2.10.0" / "digits_aes_cbc"
+    (tmp_path / "secret" / "1").mkdir(parents=True)
+    shutil.copy(golden.with_suffix(".mindir"), tmp_path / "secret" / "1" / "model.mindir")
+    (grpc,) = free_ports(1)
+    text = f"""
+config = server.ServableStartConfig(".", "secret", dec_key=b"0123456789ABCDEF", dec_mode="AES-CBC")
+server.start_servables(config)
+server.start_grpc_server("127.0.0.1:{grpc}")
+"""
+    with np.load(golden.with_suffix(".npz")) as cases:
+        image, wanted = cases["0.in.image"], cases["0.out.0"]
+    with script(tmp_path, text) as running:
+        running.wait_for(OVER)
+        with OwnClient(f"127.0.0.1:{grpc}") as client:
+            (got,) = client.predict("secret", {"image": image}).values()
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    assert not list((tmp_path / "cache").rglob("*.onnx")), "what was decrypted is on the disk"
+
+
+def test_api_stages_have_the_device_and_the_workers_of_the_script(tmp_path: Path) -> None:
+    (tmp_path / "who").mkdir()
+    (tmp_path / "who" / "servable_config.py").write_text(
+        "import os, time\n"
+        "from mindspore_serving.server import register\n"
+        "def _who(x):\n"
+        "    time.sleep(0.2)\n"
+        "    return os.environ['SERVING_DEVICE_ID'], os.getpid()\n"
+        "@register.register_method(output_names=['device', 'pid'])\n"
+        "def who(x):\n"
+        "    return register.add_stage(_who, x, outputs_count=2)\n"
+    )
+    (grpc,) = free_ports(1)
+    text = f"""
+config = server.ServableStartConfig(".", "who", device_ids=[5, 2], num_parallel_workers=4)
+server.start_servables(config)
+server.start_grpc_server("127.0.0.1:{grpc}")
+"""
+    with script(tmp_path, text) as running:
+        running.wait_for(OVER)
+        answers = Client(f"127.0.0.1:{grpc}", "who", "who").infer([{"x": 1}] * 12)
+        assert {found["device"] for found in answers} == {"5"}
+        assert len({int(found["pid"]) for found in answers}) == 2
+        workers = [p for p in running.family() if "serving.worker" in p.cmdline()]
+        assert len(workers) == 2, "one for each device"

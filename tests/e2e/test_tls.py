@@ -66,12 +66,15 @@ class Secured:
             return str(found["subject"][0][0][1])
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+@pytest.fixture(scope="module", params=["grpcio", "lane"])
+def secured(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("tls")
     found = Secured(folder)
     models.add(folder / "models" / "sums" / "1" / "model.onnx")
-    with serving(folder / "models", folder / "run", *found.options()) as server:
+    options = (*found.options(), "--grpc-engine", request.param)
+    with serving(folder / "models", folder / "run", *options) as server:
         found.server = server
         yield found
 
@@ -197,11 +200,15 @@ def test_tls_commands_say_what_is_missing(secured: Secured) -> None:
     assert "https://localhost:1" in plain.stderr
 
 
-def test_tls_certificate_is_renewed_on_both_ports_without_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["grpcio", "lane"])
+def test_tls_certificate_is_renewed_on_both_ports_without_a_restart(
+    tmp_path: Path, engine: str
+) -> None:
     found = Secured(tmp_path)
     newer = found.authority.sign("newer")
     models.add(tmp_path / "models" / "sums" / "1" / "model.onnx")
-    with serving(tmp_path / "models", tmp_path / "run", *found.options()) as server:
+    options = (*found.options(), "--grpc-engine", engine)
+    with serving(tmp_path / "models", tmp_path / "run", *options) as server:
         ports = (server.rest_port, server.grpc_port)
         assert [found.peer(port) for port in ports] == ["own", "own"]
         for old, new in zip(found.own, newer, strict=True):

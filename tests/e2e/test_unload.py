@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,29 @@ def test_unload_fails_what_is_late_and_leaves_others_alone(running: Fleet, tmp_p
     assert answer[1].array is not None
     assert answer[1].array.tolist() == [6.0]
     assert late.outstanding == 0
+
+
+def test_unload_fails_what_waits_for_a_model_that_no_worker_can_load_again(tmp_path: Path) -> None:
+    """As when a version was deleted, and its only worker dies while it drains."""
+    with fleet(1) as alone:
+        line = opened(alone, tmp_path, 6)
+        (tmp_path / "m6.onnx").unlink()
+        (worker,) = alone.supervisor.workers
+
+        async def ask() -> list[object]:
+            tickets = [alone.claim(line, rows(float(n))) for n in range(3)]
+            for ticket in tickets:
+                alone.scheduler.commit(ticket)
+            await asyncio.sleep(0.05)
+            os.kill(worker.pid, signal.SIGKILL)
+            return [await alone.answer(ticket) for ticket in tickets]
+
+        psutil.Process(worker.pid).suspend()
+        answers = alone.run(ask())
+        assert [type(answer) for answer in answers] == [Unavailable] * 3
+        assert {answer.code for answer in answers} == {"unloaded"}  # type: ignore[attr-defined]
+        assert line.outstanding == 0
+        alone.run(alone.scheduler.remove_line(line, 0))
 
 
 def test_unload_gives_memory_back(running: Fleet, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from benchmarks import engine, processes
+from benchmarks import engine, processes, shared_memory
 from benchmarks.load import drive
 from benchmarks.measure import Row
 from benchmarks.report import scaling_section, share_of_echo
@@ -161,3 +162,24 @@ def test_resnet50_has_its_published_size(tmp_path):
     kernels = [t for t in model.graph.initializer if t.name.endswith("weight")]
     # torchvision's 25,557,032 less its 53,120 batch norm parameters and 1,000 biases
     assert sum(int(np.prod(t.dims)) for t in kernels) == 25_557_032 - 53_120 - 1_000
+
+
+def test_shared_memory_scene_looks_at_what_the_server_has_written(tmp_path):
+    case = prepare(shared_memory.workload(), tmp_path)
+    other = dataclasses.replace(case, expected=case.expected + 1)
+    with (
+        processes.serving(case.model_dir, "--client-shared-memory") as running,
+        shared_memory.shared_wire(case, running) as wire,
+    ):
+        assert check(wire, case, shared_memory.HOST, running.rest_port) < 1000
+        with pytest.raises(WrongAnswer):
+            check(wire, other, shared_memory.HOST, running.rest_port)
+
+
+def test_shared_memory_scene_takes_ratios_round_by_round():
+    seen = {
+        shared_memory.BASE: shared_memory.Seen([100, 200, 400], [1, 1, 1], [10, 10, 10]),
+        shared_memory.SHARED: shared_memory.Seen([150, 400, 600], [1, 2, 3], [5, 6, 7], 4),
+    }
+    line = shared_memory.table(seen).splitlines()[-1]
+    assert line == "| v2-shared | 400 | 1.50 | 2.00 | 6 | 4 |"

@@ -8,20 +8,22 @@ A reply is written by hand around the tensors' bytes, which are copied once::
 
     PredictReply  =  spec and errors (protobuf)  {3: Instance}*
     Instance      =  {1: {1: name, 2: Tensor}}*
-    Tensor        =  shape and type (protobuf)  3: data   or   {4: string}*
+    Tensor        =  shape and type (protobuf)  3: data   or   {4: string}*   or   5: place
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from serving import protobuf
 from serving.errors import InvalidRequest, ServingError, Unimplemented
+from serving.frontends.grpc.ms_memory import Memory
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore import instances, outputs, types
 from serving.frontends.mindspore.failures import Failure, verdict
@@ -38,7 +40,7 @@ HEAVY_BYTES = 64 << 10
 """Messages beyond this are decoded, and strings written, where others do not wait for it."""
 
 _GIVEN = 2
-_INSTANCES, _ITEMS, _DATA, _STRINGS = 3, 1, 3, 4
+_INSTANCES, _ITEMS, _DATA, _STRINGS, _PLACE = 3, 1, 3, 4, 5
 _KEY, _VALUE = 1, 2
 _STRINGY = (types.STRING.number, types.RAW.number)
 
@@ -75,18 +77,37 @@ def target(message: pb.PredictRequest) -> Target:
     return Target(spec.name, spec.method_name, spec.version_number)
 
 
+def shares(message: pb.PredictRequest) -> bool:
+    """Return whether tensors of a message lie in shared memory, or are to be put there."""
+    return any(
+        instance.output_buffers or any(t.HasField("shm_data") for t in instance.items.values())
+        for instance in message.instances
+    )
+
+
 def decode(
-    message: pb.PredictRequest, target: Target, description: Description, common: Common
+    message: pb.PredictRequest,
+    target: Target,
+    description: Description,
+    common: Common,
+    memory: Memory | None = None,
 ) -> tuple[InferRequest | ServingError, ...]:
     """Return a request for each instance, or the error of one that the model cannot take.
 
-    Raises InvalidRequest for what is wrong with the message itself, and Unimplemented for
-    tensors in shared memory: a client must not make this server open objects by name.
+    Raises InvalidRequest for what is wrong with the message itself, and for tensors in shared
+    memory what ``memory`` raises; without it Unimplemented, as a client must not make this server
+    open objects by name.
     """
-    if any(instance.output_buffers for instance in message.instances):
-        raise _shared_memory("leave output_buffers out: outputs come in the reply")
+    for instance in message.instances:
+        if not instance.output_buffers:
+            continue
+        if memory is None:
+            raise _shared_memory("leave output_buffers out: outputs come in the reply")
+        for place in instance.output_buffers.values():
+            memory.check(place)
     items = [instance.items for instance in message.instances]
-    return instances.requests(target, description, items, _read, common)
+    read = _read if memory is None else partial(_read, memory=memory)
+    return instances.requests(target, description, items, read, common)
 
 
 def encode(
@@ -94,8 +115,14 @@ def encode(
     target: Target,
     description: Description,
     outcomes: Sequence[Outcome],
+    memory: Memory | None = None,
 ) -> bytes:
-    """Return a serialised PredictReply; nothing in it points into the responses."""
+    """Return a serialised PredictReply; nothing in it points into the responses.
+
+    With ``memory`` outputs are put into their ``output_buffers``, where they have any.
+    """
+    if memory is not None:
+        return _encode_shared(message, target, description, outcomes, memory)
     failures = verdict(outcomes, target)
     parts: list[Part] = [_head(message, failures)]
     if len(failures) != 1:
@@ -108,14 +135,50 @@ def encode(
     return b"".join(parts)
 
 
+def _encode_shared(
+    message: pb.PredictRequest,
+    target: Target,
+    description: Description,
+    outcomes: Sequence[Outcome],
+    memory: Memory,
+) -> bytes:
+    ends: list[Outcome] = []
+    parts: list[Part] = []
+    for given, outcome in zip(message.instances, outcomes, strict=True):
+        instance: list[Part] = []
+        end = outcome
+        if not isinstance(outcome, ServingError):
+            places = dict(given.output_buffers.items())
+            try:
+                for output in outputs.of(outcome, description):
+                    place = _stored(output, places.get(output.name), memory)
+                    instance += _field(_ITEMS, _entry(output, place))
+            except InvalidRequest as error:  # its place is too small, or was taken away
+                end, instance = error, []
+        ends.append(end)
+        parts += _field(_INSTANCES, instance)
+    failures = verdict(ends, target)
+    return b"".join([_head(message, failures), *(parts if len(failures) != 1 else ())])
+
+
+def _stored(output: Output, place: pb.ShmTensorData | None, memory: Memory) -> bytes:
+    """Write an output to its place; return what the reply says of it, empty without a place."""
+    if place is None:
+        return b""
+    if output.array is None:
+        raise InvalidRequest(f"Output {output.name} is text, which has no place in shared memory")
+    return memory.write(place, np.ascontiguousarray(output.array).reshape(-1).view(np.uint8).data)
+
+
 def refusal(message: pb.PredictRequest, failure: Failure) -> bytes:
     """Return the reply to a request that failed as a whole."""
     return _head(message, (failure,))
 
 
-def _read(name: str, tensor: Any) -> Typed:
+def _read(name: str, tensor: Any, memory: Memory | None = None) -> Typed:
     """Return an input's value, a view of the message; raises InvalidRequest or Unimplemented."""
-    if tensor.HasField("shm_data"):
+    is_shared = tensor.HasField("shm_data")
+    if is_shared and memory is None:
         raise _shared_memory("send the elements in 'data'")
     if len(tensor.shape.dims) > MAX_RANK:
         raise _bad(name, f"Tensor check failed: input  shape of more than {MAX_RANK} axes invalid")
@@ -129,9 +192,12 @@ def _read(name: str, tensor: Any) -> Typed:
         number = "MS_UNKNOWN" if tensor.dtype == pb.MS_UNKNOWN else str(tensor.dtype)
         raise _bad(name, f"Tensor check failed: input data type proto::{number} invalid")
     data = tensor.data
+    if is_shared:
+        assert memory is not None
+        data = memory.read(tensor.shm_data)
     if len(data) != math.prod(shape) * kind.dtype.itemsize:
         raise _bad(name, f"Tensor check failed: input data size {len(data)} invalid")
-    if kind.dtype is BOOL and data.strip(b"\0\1"):
+    if kind.dtype is BOOL and bytes(data).strip(b"\0\1"):
         raise _bad(name, "Tensor check failed: a bool is neither 0 nor 1")
     return Typed(kind, shape, instances.flat(data, kind.dtype))
 
@@ -173,13 +239,15 @@ def _text(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _entry(output: Output) -> list[Part]:
-    return [*_field(_KEY, [output.name.encode()]), *_field(_VALUE, _tensor(output))]
+def _entry(output: Output, place: bytes = b"") -> list[Part]:
+    return [*_field(_KEY, [output.name.encode()]), *_field(_VALUE, _tensor(output, place))]
 
 
-def _tensor(output: Output) -> list[Part]:
+def _tensor(output: Output, place: bytes) -> list[Part]:
     parts: list[Part] = [_shape_and_type(output.shape, output.type.number)]
-    if output.type.dtype is BYTES:
+    if place:
+        parts += _field(_PLACE, [place])
+    elif output.type.dtype is BYTES:
         for item in output.items:
             parts += _field(_STRINGS, [item])
     elif output.array is not None and output.array.size:

@@ -27,12 +27,15 @@ from serving.frontends.grpc.calls import (
     shortcuts,
 )
 from serving.frontends.grpc.ms_exchange import MsExchange, has_many_strings, release
+from serving.frontends.grpc.ms_memory import Memory
 from serving.frontends.grpc.status import Outcome as CallOutcome
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.instances import Common
 from serving.frontends.mindspore.runs import Outcome, Runs
 from serving.frontends.mindspore.target import Target
+from serving.frontends.shared_memory import gate
+from serving.frontends.shared_memory.regions import Regions
 from serving.request import Description, InferRequest
 
 NAME = "mindspore.serving.proto.MSService"
@@ -41,9 +44,12 @@ NAME = "mindspore.serving.proto.MSService"
 class MindSporeService:
     """Answers MindSpore Serving's clients from a data plane; owned by ``GrpcFrontEnd``."""
 
-    def __init__(self, plane: DataPlane, inference: Inference) -> None:
+    def __init__(
+        self, plane: DataPlane, inference: Inference, regions: Regions | None = None
+    ) -> None:
         self._plane = plane
         self._inference = inference
+        self._regions = regions
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes."""
@@ -64,6 +70,8 @@ class MindSporeService:
         if len(data) > ms_codec.HEAVY_BYTES:
             return None
         message = ms_codec.parse(data)
+        if self._regions is not None and ms_codec.shares(message):
+            return None
         exchange = MsExchange(self._inference, finish)
         exchange.start(message, _common(context))
         return exchange
@@ -74,9 +82,10 @@ class MindSporeService:
         message = await on_thread(ms_codec.parse, data) if heavy else ms_codec.parse(data)
         target = ms_codec.target(message)
         try:
+            memory = self._memory(message, context)
             description = target.find(self._plane.describe)
-            arguments = message, target, description, _common(context)
-            if heavy:
+            arguments = message, target, description, _common(context), memory
+            if heavy or memory is not None:
                 instances = await on_thread(ms_codec.decode, *arguments)
             else:
                 instances = ms_codec.decode(*arguments)
@@ -84,7 +93,14 @@ class MindSporeService:
         except ServingError as error:
             self._plane.answered_with(error, "grpc")
             return ms_codec.refusal(message, told(error, target))
-        return await self._encode(message, target, description, outcomes)
+        return await self._encode(message, target, description, outcomes, memory)
+
+    def _memory(self, message: pb.PredictRequest, context: Context) -> Memory | None:
+        """Return a message's way to shared memory, None where it needs none or all are refused."""
+        if self._regions is None or not ms_codec.shares(message):
+            return None
+        is_local = gate.local_grpc(context.peer(), context.invocation_metadata())
+        return Memory(gate.opened(self._regions, is_local, "shm_data"))
 
     async def _run(self, instances: Sequence[InferRequest | ServingError]) -> list[Outcome]:
         """Run the instances; the caller releases the responses among the outcomes."""
@@ -105,9 +121,10 @@ class MindSporeService:
         target: Target,
         description: Description,
         outcomes: Sequence[Outcome],
+        memory: Memory | None,
     ) -> bytes:
-        arguments = message, target, description, outcomes
-        if not has_many_strings(outcomes):
+        arguments = message, target, description, outcomes, memory
+        if memory is None and not has_many_strings(outcomes):
             try:
                 return ms_codec.encode(*arguments)
             finally:

@@ -76,7 +76,7 @@ class GrpcFrontEnd:
         services = (
             InferenceService(self._plane, self._inference, self._regions),
             V1Service(self._plane, self._inference),
-            MindSporeService(self._plane, self._inference),
+            MindSporeService(self._plane, self._inference, self._regions),
         )
         server.add_generic_rpc_handlers(tuple(each.handler() for each in services))
         if isinstance(server, LaneServer):

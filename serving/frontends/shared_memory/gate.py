@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import unquote
 
 from serving.errors import Unauthenticated, Unimplemented
@@ -70,6 +71,7 @@ def local_grpc(peer: str, metadata: Iterable[tuple[str, str | bytes]] | None) ->
     return kind in ("ipv4", "ipv6") and _is_loopback(address.rpartition(":")[0].strip("[]"))
 
 
+@lru_cache(maxsize=1024)
 def _is_loopback(address: str) -> bool:
     try:
         found = ipaddress.ip_address(address.partition("%")[0])

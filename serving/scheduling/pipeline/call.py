@@ -27,8 +27,8 @@ class MethodCall:
     """A claim on a method. Event loop only.
 
     ``inputs`` are those of the request in the method's order, with ``rows`` instances. Their memory
-    must hold until ``answer`` is there. ``on_end`` is told once that it is over. ``version`` is the one
-    that answers.
+    must hold until ``answer`` is there. ``on_end`` is told once that it is over; ``version`` stands
+    in the answer.
     """
 
     def __init__(

@@ -53,6 +53,18 @@ def test_plan_keeps_the_old_version_until_the_new_one_serves() -> None:
     assert plan(offer(1, 2), {1: serving(1), 2: serving(2)}) == Step((2,), retire=(1,))
 
 
+def test_plan_keeps_a_deleted_version_while_only_a_copy_could_take_its_place() -> None:
+    known = {1: serving(1)}
+    assert plan(offer(2, moving=(2,)), known) == Step()
+    assert plan(offer(2), known) == Step((2,), load=(2,))
+    assert plan(offer(2), {**known, 2: serving(2)}) == Step((2,), retire=(1,))
+    # Another that serves takes its place already, whatever is being copied.
+    both = {1: serving(1), 2: serving(2)}
+    assert plan(offer(2, 3, moving=(3,)), both) == Step((2,), retire=(1,))
+    # Nothing is left.
+    assert plan(offer(), known) == Step(retire=(1,))
+
+
 def test_plan_keeps_the_old_version_when_the_new_one_failed() -> None:
     assert plan(offer(1, 2), {1: serving(1), 2: failed(2)}) == Step((2,))
 
@@ -135,3 +147,33 @@ def test_plan_touches_nothing_that_is_busy() -> None:
     draining = {1: Known(False, source(1), busy=True)}
     assert plan(None, draining) == Step()
     assert plan(offer(1), {1: Known(False, source(1, 9), busy=True)}) == Step((1,))
+
+
+def in_turn(*numbers: int, moving: tuple[int, ...] = ()) -> Offer:
+    """Offer versions of which a device holds one at a time."""
+    given = offer(*numbers, moving=moving)
+    settings = ServableSettings(update="in_turn")
+    return replace(given, servable=replace(given.servable, settings=settings))
+
+
+def test_plan_in_turn_lets_go_of_the_old_version_before_it_loads_the_new_one() -> None:
+    assert plan(in_turn(1, 2), {1: serving(1)}) == Step((2,), retire=(1,))
+    assert plan(in_turn(1, 2), {1: Known(False, source(1), busy=True)}) == Step((2,))
+    assert plan(in_turn(1, 2), {}) == Step((2,), load=(2,))
+
+
+def test_plan_in_turn_lets_go_of_a_version_before_it_loads_its_changed_files() -> None:
+    assert plan(in_turn(1), {1: serving(1, content=9)}) == Step((1,), retire=(1,))
+    assert plan(in_turn(1), {1: serving(1, content=9, busy=True)}) == Step((1,))
+    assert plan(in_turn(1), {}) == Step((1,), load=(1,))
+
+
+def test_plan_in_turn_keeps_the_old_version_while_the_new_one_is_being_copied() -> None:
+    assert plan(in_turn(1, 2, moving=(2,)), {1: serving(1)}) == Step((1,))
+
+
+def test_plan_in_turn_loads_the_version_before_when_the_new_one_failed() -> None:
+    assert plan(in_turn(1, 2), {2: failed(2)}) == Step((1,), load=(1,))
+    # It stays failed, until its files change.
+    assert plan(in_turn(1, 2), {1: serving(1), 2: failed(2)}) == Step((1,))
+    assert plan(in_turn(1, 2), {1: serving(1), 2: failed(2, content=9)}) == Step((2,), retire=(1,))

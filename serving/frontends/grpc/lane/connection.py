@@ -93,9 +93,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for the client's greeting; with TLS only for one that agreed to HTTP/2."""
         self._transport = transport
-        self._on_made(self, transport)
         self._out = Outgoing(transport, self._on_sent)
         self._streams = Streams(self._shared, self._out, self._close_if_done)
+        self._on_made(self, transport)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._over = True

@@ -89,7 +89,7 @@ def extended(head: Head, fields: Fields, more: Fields) -> Head:
     Raises Malformed.
     """
     every = [*fields, *more]
-    plain = all([_is_plain(name) for name, _ in more])
+    plain = all(_is_plain(name) for name, _ in more)
     if not plain or head.refusal is not None or _size(every) > HEADER_LIST_BYTES:
         return parse(every)
     found: list[tuple[str, metadata.Value]] = []

@@ -162,9 +162,10 @@ class LaneServer:
     def _on_made(self, connection: Connection, transport: asyncio.BaseTransport) -> None:
         self._connections.add(connection)
         taken = transport.get_extra_info("socket")
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _ALIVE:
-            taken.setsockopt(socket.IPPROTO_TCP, option, value)
+        with contextlib.suppress(OSError):  # it may be gone again already
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _ALIVE:
+                taken.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _on_lost(self, connection: Connection) -> None:
         self._connections.discard(connection)

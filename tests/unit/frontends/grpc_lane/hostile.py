@@ -444,6 +444,7 @@ class Arena:
             "running": self.inference._running,
             "claims": int(not plane.settled()),
             "backlog": connection._out.backlog,
+            "waiting": len(connection._out._waiting),
             "connections": len(self.server._connections),
         }
         if wire.wrong is not None:

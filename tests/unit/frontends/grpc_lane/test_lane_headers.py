@@ -139,6 +139,22 @@ def _plain(name: bytes, value: bytes) -> bytes:
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
+def test_reader_with_entries_evicted_reads_beginnings_anew() -> None:
+    reader = HeaderReader()
+    usual = [(n.encode(), v.encode()) for n, v in raw.fields()]
+    reader.fields(b"".join(b"\x40" + _plain(name, value)[1:] for name, value in usual))
+    references = bytes([0xC3 - index for index in range(len(usual))])
+    reader.fields(b"\x40\x03x-a\x011")
+    block = bytes(byte + 1 for byte in references) + b"\xbe"
+    for value in (b"1", b"2"):
+        for more in (b"t", b"u"):
+            found = reader.request(block + _plain(b"trace", more))
+            assert found.metadata == (("x-a", value.decode()), ("trace", more.decode()))
+        if value == b"1":
+            for name, text in (*usual, (b"x-a", b"2")):
+                reader.fields(b"\x40" + _plain(name, text)[1:])
+
+
 def test_reader_is_not_made_to_unpack_more_than_its_limit() -> None:
     reader = HeaderReader()
     value = b"v" * 4000

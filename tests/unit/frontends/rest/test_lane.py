@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
+import orjson
 import pytest
 
 from serving.frontends.rest.lane import MAX_BODY_BYTES, Head, Lane, LaneCall
 from serving.frontends.rest.wire import Reply
+from serving.frontends.shared_memory.regions import Regions
 from serving.tensor import FP32
 from tests.doubles.plane import StubPlane
+from tests.shared_objects import shared_objects
 from tests.unit.frontends.rest.served import describe_as, spec
 
 BODY = json.dumps({"instances": [[1, 2]]}).encode()
@@ -138,3 +142,34 @@ def test_lane_call_joins_the_pieces_of_a_body(lane: Lane, cut: int) -> None:
     call.run()
     assert bodies == [BODY]
     assert [reply.status for reply in replies] == [500]
+
+
+async def test_lane_call_given_up_while_its_shared_memory_is_read_claims_nothing(
+    pool: Executor,
+) -> None:
+    size = 2 << 20
+    with shared_objects() as objects:
+        known = Regions(size, size)
+        known.register("r", objects.make("a", bytes(size)), 0, size)
+        plane = StubPlane(describe_as((spec("x", FP32, "n", 2),)))
+        lane = Lane(plane, pool, 1 << 20, known)
+        places = {"shared_memory_region": "r", "shared_memory_byte_size": size}
+        given = {"name": "x", "datatype": "FP32", "shape": [size // 8, 2], "parameters": places}
+        body = orjson.dumps({"inputs": [given]})
+        fields = [(b"content-length", b"%d" % len(body))]
+        head = lane.head(b"/v2/models/m/infer", fields, True)
+        assert head is not None
+        replies: list[Reply] = []
+        calls = [
+            LaneCall(lane, head, lambda _, reply: replies.append(reply), ("127.0.0.1", 1))
+            for _ in range(2)
+        ]
+        for call in calls:
+            call.feed(body)
+            call.run()
+        calls[0].abandon()
+        async with asyncio.timeout(10):
+            while not replies:
+                await asyncio.sleep(0.001)
+        assert [reply.status for reply in replies] == [200]
+        assert len(plane.requests) == 1
