@@ -220,6 +220,15 @@ def test_binary_metadata_comes_back(given_values: list[bytes], padded: bool) -> 
         assert name == b"x-bin"
 
 
+def test_metadata_behind_known_fields_counts_together_with_them() -> None:
+    encoder, reader = hpack.Encoder(), HeaderReader()
+    reader.request(encoder.encode(raw.fields()))
+    for size, refused in ((15_000, False), (16_200, True)):
+        more = hpack.NeverIndexedHeaderTuple("x", "v" * size)
+        found = reader.request(encoder.encode([*raw.fields(), more]))
+        assert (found.refusal is not None) is refused
+
+
 def test_binary_metadata_that_is_none_refuses_the_call() -> None:
     refusal = head(("x-bin", "!")).refusal
     assert refusal == WrongCall(
