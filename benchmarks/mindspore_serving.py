@@ -42,15 +42,19 @@ ELSEWHERE: Mapping[tuple[str, str], tuple[int, ...]] = {
 }
 """Requests a second of MindSpore Serving 2.0.2, measured on another machine with its own Python
 client in one process, at ``CLIENTS``."""
-_PROTOCOLS = {"grpc": "gRPC", "rest-json": "REST"}
+_ECHO = "echo"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One request at one number of clients: medians of each server's runs, and of the ratios."""
+    """One request at one number of clients: the runs of each server, in the same order.
+
+    ``front_end`` is what of this server was asked.
+    """
 
     job: str
     wire: str
+    front_end: str
     clients: int
     ours: tuple[Row, ...]
     echo: tuple[Row, ...]
@@ -66,7 +70,7 @@ class Point:
         ours = _median(self.ours)
         there = ELSEWHERE[self.job, self.wire][CLIENTS.index(self.clients)]
         real = f"{_median(self.real):,.0f}" if self.real else ""
-        cells = [self.job, _PROTOCOLS[self.wire], str(self.clients), f"**{ours:,.0f}**"]
+        cells = [self.job, self.front_end, str(self.clients), f"**{ours:,.0f}**"]
         cells += [f"{statistics.median(row.p99_ms for row in self.ours):.2f}"]
         cells += [f"{statistics.median(row.cpu_us for row in self.ours):.0f}"]
         cells += [f"{_median(self.echo):,.0f}", f"{_ratio(self.ours, self.echo):.2f}"]
@@ -86,45 +90,48 @@ def _ratio(ours: Sequence[Row], others: Sequence[Row]) -> float:
     )
 
 
-def _point(
-    job: Job,
-    wire: Wire,
-    clients: int,
-    ours: Running,
-    echo: Running,
-    real: Running | None,
-    plan: Plan,
-) -> Point:
+def _points(
+    job: Job, wire: Wire, clients: int, targets: Mapping[str, Running], plan: Plan
+) -> list[Point]:
+    """Measure all that speak this protocol in turns; a point for each that is of this project."""
     once = Plan(plan.seconds, 1, None)
-    found: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    rows: dict[str, list[Row]] = {name: [] for name in targets}
     for _ in range(plan.runs):
-        found[0].append(point(job, wire, ours, once, clients, 1, echo=False))
-        found[1].append(point(job, wire, echo, once, clients, 1, echo=True))
-        if real is not None:
-            found[2].append(point(job, wire, real, once, clients, 1, echo=False))
-    ours_rows, echo_rows, real_rows = map(tuple, found)
-    return Point(job.name, wire.name, clients, ours_rows, echo_rows, real_rows)
+        for name, running in targets.items():
+            echo = name == _ECHO
+            rows[name].append(point(job, wire, running, once, clients, 1, echo=echo))
+    echoes, real = tuple(rows[_ECHO]), tuple(rows.get(NAME, ()))
+    return [
+        Point(job.name, wire.name, front_end, clients, tuple(found), echoes, real)
+        for front_end, found in rows.items()
+        if front_end not in (_ECHO, NAME)
+    ]
 
 
 def measure(repository: Path, work: Sequence[Job], plan: Plan, home: Path | None) -> list[Point]:
     """Measure all of it; ``home`` is where MindSpore Serving is installed, if it is wanted."""
     found = []
     with contextlib.ExitStack() as stack:
-        real = stack.enter_context(mindspore_running(home, repository)) if home else None
         ours = stack.enter_context(processes.serving(repository))
-        for wire_index, kind in enumerate(("grpc", "asgi")):
-            with processes.echo(kind) as echo:
-                for job in work:
-                    wire = job.wires()[wire_index]
-                    for clients in CLIENTS:
-                        found.append(_point(job, wire, clients, ours, echo, real, plan))
-                        _say(found[-1].line())
+        lane = stack.enter_context(processes.serving(repository, "--grpc-engine", "lane"))
+        real = {NAME: stack.enter_context(mindspore_running(home, repository))} if home else {}
+        targets = (
+            {"gRPC": ours, "gRPC, lane": lane, _ECHO: stack.enter_context(processes.echo("grpc"))},
+            {"REST": ours, _ECHO: stack.enter_context(processes.echo("asgi"))},
+        )
+        for index, asked in enumerate(targets):
+            for job in work:
+                for clients in CLIENTS:
+                    wire = job.wires()[index]
+                    for measured in _points(job, wire, clients, {**asked, **real}, plan):
+                        found.append(measured)
+                        _say(measured.line())
     return found
 
 
 def report(points: Sequence[Point], plan: Plan, *, real: bool) -> str:
     """Return the table and what must be known to read it."""
-    heads = "model | protocol | clients | req/s | p99 ms | CPU us/req | echo | share of echo"
+    heads = "model | front end | clients | req/s | p99 ms | CPU us/req | echo | share of echo"
     heads += " | MindSpore Serving here | ratio | elsewhere | ratio | errors"
     beside = (
         f"*MindSpore Serving here*: {NAME} on this machine, the same repository, load generator "
@@ -139,7 +146,8 @@ def report(points: Sequence[Point], plan: Plan, *, real: bool) -> str:
             *[p.line() for p in points],
             "",
             f"{plan.runs} x {plan.seconds:g} s a row, medians, load from h2load and wrk on the "
-            "same cores. *Echo*: the same bytes sent to grpc.aio or uvicorn that return them. "
+            "same cores. *Lane*: --grpc-engine lane. *Echo*: the same bytes sent to grpc.aio or "
+            "uvicorn that return them. "
             f"{beside}*Elsewhere*: {NAME} on another machine, under the load of its own Python "
             "client, which is slower than h2load and wrk and shared the cores: an order of "
             f"magnitude, no comparison. The aim is {AIM} times MindSpore Serving, or more.",

@@ -84,6 +84,7 @@ class Opener:
             self._stages,
             most=version.settings.max_queue_size,
             hidden=version.settings.methods.hidden,
+            crowd=self._crowd,
             details=functools.partial(_method_details, version, definition),
         )
 

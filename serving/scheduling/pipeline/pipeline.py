@@ -12,6 +12,8 @@ from serving.definition import Definition, Kind, Method, Node
 from serving.errors import NotFound, Overloaded, ServingError, Unavailable, did_you_mean, listing
 from serving.request import Description, InferRequest
 from serving.scheduling.admission import order_of, outputs_of
+from serving.scheduling.crowd import Crowd, CrowdLimits
+from serving.scheduling.drain import Drain
 from serving.scheduling.pipeline.call import MethodCall
 from serving.scheduling.pipeline.graph import Graph
 from serving.scheduling.pipeline.hidden import hidden_methods
@@ -64,7 +66,8 @@ class Pipeline:
     """Takes requests for one generation of a version with stages. Event loop only.
 
     ``base`` is the description that all its methods share but for signature, batch axes and
-    ``details``; ``ports`` are its models. At most ``most`` requests are under way at a time.
+    ``details``; ``ports`` are its models. At most ``most`` requests are under way at a time, and
+    each counts among the ``crowd`` until it is answered, wherever in the graph it waits.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Pipeline:
         *,
         most: int,
         hidden: bool,
+        crowd: Crowd | None = None,
         details: Callable[[str, Signature], Mapping[str, Any]] = lambda _method, _signature: {},
     ) -> None:
         self.generation = base.generation
@@ -87,6 +91,8 @@ class Pipeline:
         self._scheduler = scheduler
         self._stages = stages
         self._most = most
+        self._crowd = Crowd(CrowdLimits()) if crowd is None else crowd
+        self._drain = Drain()
         self._details = details
         self._calls: set[MethodCall] = set()
         methods = [*definition.methods, *(hidden_methods(ports) if hidden else ())]
@@ -166,26 +172,32 @@ class Pipeline:
     def _claim(self, entry: _Entry, request: InferRequest) -> MethodCall:
         description = entry.description
         inputs = entry.inputs(request)
-        rows = count(inputs)
-        if len(self._calls) >= self._most:
+        rows, ahead = count(inputs), len(self._calls)
+        nbytes = sum([tensor.nbytes for tensor in inputs])
+        if ahead >= self._most:
+            wait = self._drain.text(ahead)
             raise Overloaded(
                 f"servable {description.servable!r} has a full queue",
                 code="queue_full",
                 expected=f"at most {self._most} requests under way",
-                given=f"{len(self._calls)} under way",
+                given=f"{ahead} under way" + (f", {wait}" if wait else ""),
                 fix="try again later, or raise max_queue_size or [stages] workers",
-                retry_after_s=1.0,
+                retry_after_s=self._drain.retry_after_s(ahead),
                 limit=self._most,
             )
+        self._crowd.room(nbytes, self._drain, ahead)
 
         def ended(call: MethodCall) -> None:
             self._calls.discard(call)
+            self._crowd.left(nbytes)
+            self._drain.landed(1, time.monotonic(), busy=bool(self._calls))
             entry.outstanding -= 1
 
         call = MethodCall(
             request, inputs, rows, entry.graph, self, entry.statistics, ended, description.version
         )
         self._calls.add(call)
+        self._crowd.entered(nbytes)
         entry.outstanding += 1
         return call
 

@@ -13,6 +13,7 @@ from serving.channel.arena import Arena
 from serving.definition import INPUTS, DeclaredModel, Definition, Function, Kind, Method, Node, Ref
 from serving.errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from serving.request import Description, InferRequest
+from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.pipeline.pipeline import Pipeline
 from serving.scheduling.pipeline.port import Port
 from serving.scheduling.scheduler import Scheduler
@@ -36,7 +37,9 @@ def port() -> Port:
     return Port(line, (0,), (0,))
 
 
-def build(*methods: Method, hidden: bool = False, most: int = 10) -> Pipeline:
+def build(
+    *methods: Method, hidden: bool = False, most: int = 10, crowd: Crowd | None = None
+) -> Pipeline:
     arena = Arena(1 << 24)
     base = Description(
         "m", 1, Signature((), ()), BatchAxes.refused(""), 32, "mindspore_serving", generation=9
@@ -44,7 +47,7 @@ def build(*methods: Method, hidden: bool = False, most: int = 10) -> Pipeline:
     definition = Definition((DeclaredModel(("net",), "onnx"),), (Function("f", 1, 1),), methods)
     return Pipeline(
         base, definition, {("net", 0): port()}, Scheduler(arena), StageScheduler(arena),
-        most=most, hidden=hidden,
+        most=most, hidden=hidden, crowd=crowd,
     )  # fmt: skip
 
 
@@ -131,6 +134,19 @@ async def test_claim_takes_no_more_than_there_may_be() -> None:
     calls[0].abandon()
     pipeline.claim(request("swap", x=1, y=2)).abandon()
     calls[1].abandon()
+
+
+async def test_requests_of_methods_count_among_all_that_wait_until_they_are_answered() -> None:
+    crowd = Crowd(CrowdLimits(requests=2))
+    pipeline = build(SWAP, crowd=crowd)
+    calls = [pipeline.claim(request("swap", x=1, y=2)) for _ in range(2)]
+    assert (crowd.waiting, crowd.waiting_bytes) == (2, 16)
+    with pytest.raises(Overloaded, match="at most 2 requests waiting for all servables"):
+        pipeline.claim(request("swap", x=1, y=2))
+    calls[0].abandon()
+    calls[1].start()
+    (await calls[1].answer).release()
+    assert (crowd.waiting, crowd.waiting_bytes) == (0, 0)
 
 
 async def test_value_that_the_model_cannot_take_fails_in_its_words() -> None:
