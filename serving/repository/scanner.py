@@ -183,6 +183,8 @@ class _Scanner:
             )
         if settings.model_file is not None:
             notes += (f"model_file is not looked at: {names.STAGES_FILE} names the model files",)
+        if settings.warmup:
+            notes += (f"warmup is not looked at: what {names.STAGES_FILE} makes warms by itself",)
         versions = [VersionScan(n, f"{name}/{n}", None, reason) for n, reason in found.refused]
         places = found.versions or (() if found.refused else ((1, ""),))
         versions += [self._home(n, name, folder, child) for n, child in places]

@@ -77,6 +77,7 @@ def test_model_that_leads_elsewhere_refuses_its_version(root: Path, tmp_path: Pa
     ("file", "text", "note"),
     [
         ("servable.toml", 'model_file = "a.onnx"', "model_file is not looked at"),
+        ("servable.toml", "[[warmup]]\ngenerate = true", "warmup is not looked at"),
         ("config.pbtxt", "max_batch_size: 4", "what it says of inputs and outputs"),
     ],
 )
