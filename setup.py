@@ -22,8 +22,8 @@ class BuildPth(Command):
     editable_mode = False
 
     def initialize_options(self) -> None:
-        """Begin without a folder."""
-        self.build_lib = ""
+        """Begin without a folder: only what is None is taken from another step."""
+        self.build_lib: str | None = None
 
     def finalize_options(self) -> None:
         """Take the folder of the build."""
@@ -31,7 +31,7 @@ class BuildPth(Command):
 
     def run(self) -> None:
         """Write the file: to the build's folder, or into the wheel of an editable installation."""
-        folder, line = Path(self.build_lib), FOLDER
+        folder, line = Path(self.build_lib or ""), FOLDER
         if self.editable_mode:
             folder = Path(self.get_finalized_command("install").install_lib)
             line = str(Path(FOLDER).resolve())
@@ -40,7 +40,7 @@ class BuildPth(Command):
 
     def get_outputs(self) -> list[str]:
         """Return what ``run`` writes where nothing is editable."""
-        return [str(Path(self.build_lib) / FILE)]
+        return [str(Path(self.build_lib or "") / FILE)]
 
     def get_output_mapping(self) -> dict[str, str]:
         """Return nothing: the file is made, not copied."""

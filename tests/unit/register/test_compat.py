@@ -148,6 +148,16 @@ def test_build_makes_the_file_and_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     assert step.get_outputs() == ["lib/serving-mindspore.pth"]
 
 
+def test_file_goes_where_the_build_puts_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = commands(monkeypatch)
+    whole = setuptools.Distribution({"name": "serving", "cmdclass": found})
+    step = whole.get_command_obj("build_pth")
+    step.ensure_finalized()
+    build = whole.get_command_obj("build_py")
+    build.ensure_finalized()
+    assert step.get_outputs() == [str(Path(build.build_lib) / "serving-mindspore.pth")]
+
+
 def test_packages_of_the_wheel_hold_the_import_name() -> None:
     found = setuptools.find_packages(str(ROOT), include=["serving*"])
     compat = "serving.register.compat.mindspore_serving"
