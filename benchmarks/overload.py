@@ -164,7 +164,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "slow"
         slow(home / "1" / "model.onnx", ms=given.ms)
-        (home / "servable.toml").write_text(f"max_batch_size = 1\nmax_queue_size = {given.queue}\n")
+        # One thread: the engine is the limit, and not the core that all callers are refused on.
+        (home / "servable.toml").write_text(
+            f"max_batch_size = 1\nmax_queue_size = {given.queue}\nthreads = 1\n"
+        )
         with serving(Path(folder)) as running:
             proper = uvloop.run(scene(running, given))
     sys.exit(0 if proper else 1)

@@ -78,10 +78,11 @@ class Quarantine:
         if ward.room is not None:
             self._admit(ward, ward.room)
 
-    def stop(self) -> None:
-        """Begin nothing more; whoever stops the server ends the workers."""
+    async def stop(self) -> None:
+        """Begin nothing more, and end workers that are on their way; the others are ended later."""
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- WorkerEvents --------------------------------------------------------------------------
 

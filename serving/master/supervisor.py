@@ -86,9 +86,10 @@ class Supervisor:
         """Ask workers to leave, and kill those that are still there after the deadline."""
         self._stopping = True
         self._watchdog.stop()
-        self._quarantine.stop()
+        await self._quarantine.stop()
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         everyone = self._everyone()
         for worker in everyone:
             worker.stop()

@@ -109,6 +109,7 @@ class UnreadyWorker:
             raise Unavailable(f"a worker said nothing for {timeout_s:g} s") from None
         except asyncio.CancelledError:
             worker.kill()
+            await worker.gone.wait()  # else nobody would reap it
             raise
         if hello is None or hello.protocol != PROTOCOL:
             worker.kill()

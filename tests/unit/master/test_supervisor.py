@@ -210,3 +210,21 @@ def test_supervisor_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
         _open_mlp(running, tmp_path)
         assert isinstance(running.supervisor, Supervisor)
     assert {process.pid for process in psutil.Process().children()} <= before
+
+
+def test_stop_reaps_a_worker_that_is_on_its_way() -> None:
+    def others() -> set[psutil.Process]:
+        return set(psutil.Process().children()) - before
+
+    before = set(psutil.Process().children())
+    with fleet(1) as running:
+        (worker,) = running.supervisor.workers
+        os.kill(worker.pid, signal.SIGKILL)
+
+        async def begun() -> None:
+            async with asyncio.timeout(20):
+                while not any(child.pid != worker.pid for child in others()):
+                    await asyncio.sleep(0.001)
+
+        running.run(begun())
+    assert others() == set()
