@@ -26,12 +26,23 @@ def predict(x):
 """
 
 
+_OTHERS: set[psutil.Process] = set()
+
+
 def servable(folder: Path, text: str = GOOD) -> Path:
     return write_servable(folder / "models" / "s", text)
 
 
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Servers that other tests keep for the whole session are no business of these."""
+    _OTHERS.clear()
+    _OTHERS.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    found = psutil.Process().children(recursive=True)
+    return [process for process in found if process not in _OTHERS]
 
 
 async def test_fleet_starts_as_many_workers_as_were_asked_for(tmp_path: Path) -> None:
