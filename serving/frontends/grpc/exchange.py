@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from serving.frontends.grpc.calls import Finish, Inference, packs_many_strings
+from serving.frontends.grpc.ending import Ending
 from serving.request import InferRequest, InferResponse
 
 Encode = Callable[[InferResponse], bytes]
 
 
-class Exchange:
+class Exchange(Ending):
     """Made for one call; ``finish`` is called once with its outcome, never after ``abandon``.
 
     Constructing it claims and commits, and raises what the plane raises.
     """
 
-    __slots__ = ("_claim", "_encode", "_finish", "_heavy_bytes", "_inference")
+    __slots__ = ("_claim", "_encode", "_heavy_bytes")
 
     def __init__(
         self,
@@ -30,12 +32,10 @@ class Exchange:
         heavy_bytes: int,
         finish: Finish,
     ) -> None:
-        self._inference = inference
+        super().__init__(inference, finish)
         self._encode = encode
         self._heavy_bytes = heavy_bytes
-        self._finish: Finish | None = finish
         plane = inference.plane
-        inference.begin()
         try:
             claim = self._claim = plane.claim(request)
             try:
@@ -50,11 +50,7 @@ class Exchange:
 
     def abandon(self) -> None:
         """Nobody waits any more: withdraw what is not answered; what is, is released."""
-        if self._finish is None:
-            return
-        self._finish = None
-        self._inference.end()
-        if not self._claim.answer.done():
+        if self._given_up() and not self._claim.answer.done():
             self._inference.plane.abandon(self._claim)
 
     def _on_answer(self, answer: asyncio.Future[InferResponse]) -> None:
@@ -69,28 +65,5 @@ class Exchange:
         if self._finish is None:
             response.release()
             return
-        if packs_many_strings(response, self._heavy_bytes):
-            # An abandoned call does not stop the thread: the rows go back when it is through.
-            encoded = self._inference.on_thread(self._encode, response)
-            encoded.add_done_callback(lambda done: self._on_encoded(done, response))
-            return
-        outcome: bytes | BaseException
-        try:
-            outcome = self._encode(response)
-        except Exception as failed:
-            outcome = failed
-        response.release()
-        self._end(outcome)
-
-    def _on_encoded(self, done: asyncio.Future[bytes], response: InferResponse) -> None:
-        response.release()
-        if done.cancelled():
-            self._end(asyncio.CancelledError())
-        else:
-            self._end(done.exception() or done.result())
-
-    def _end(self, outcome: bytes | BaseException) -> None:
-        finish, self._finish = self._finish, None
-        if finish is not None:
-            self._inference.end()
-            finish(outcome)
+        heavy = packs_many_strings(response, self._heavy_bytes)
+        self._answer(partial(self._encode, response), response.release, heavy=heavy)
