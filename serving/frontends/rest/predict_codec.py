@@ -75,8 +75,9 @@ def decode(
         return framed
     plain = predict_plain.decode(body, headers, describe)
     if plain is not None:
-        predict_frame.remember(body, plain[0])
-        return _plain(*plain, headers, now)
+        description, inputs = plain
+        predict_frame.remember(body, description, inputs[0].shape[0])
+        return _plain(description, inputs, headers, now)
     _check_media(headers)
     document = json_document.parse(body)
     found = json_document.fields(document.root, "")

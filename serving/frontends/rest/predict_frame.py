@@ -112,19 +112,22 @@ def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> Fra
     return FramedCall(frame, (request,))
 
 
-def remember(body: bytes, description: Description) -> None:
-    """Keep the frame of a body that ``predict_plain`` has read, if it is one row for one input."""
-    found = orjson.loads(body)
-    plan, rows = plan_for(description), found["instances"]
+def remember(body: bytes, description: Description, rows: int) -> None:
+    """Keep the frame of a body that ``predict_plain`` has read, if it is one row for one input.
+
+    Called for each such body without a frame: those that can have none are told without parsing.
+    """
+    plan = plan_for(description)
     at, end = _start(body), body.rfind(b"]", 0, body.rfind(b"]")) + 1
-    if len(rows) != 1 or not 0 < at < end or not _is_plain(plan):
+    if rows != 1 or not 0 < at < end or not _is_plain(plan):
         return
     (item,) = plan.inputs
+    found = orjson.loads(body)
     try:
         value = orjson.loads(body[at:end])
     except orjson.JSONDecodeError:
         return
-    if value != rows[0][item.spec.name]:
+    if value != found["instances"][0][item.spec.name]:
         return
     if len(_frames) >= _MOST_FRAMES:
         _frames.clear()
