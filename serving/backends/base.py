@@ -6,8 +6,8 @@ Python 3.9 syntax, because a worker may live in another virtual environment than
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, Optional, Protocol, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Dict, Mapping, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -22,12 +22,35 @@ class MemoryExhausted(BackendError):
     """The engine could not get the memory that it wanted."""
 
 
+class DeviceLost(BackendError):
+    """The device, or this process's hold on it, is beyond use: the worker ends and is replaced.
+
+    The run was not at fault and may be run again elsewhere.
+    """
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a worker computes on: ``cpu``, ``gpu`` or ``ascend``, and which one of its kind."""
+
+    kind: str = "cpu"
+    index: int = 0
+
+    def __str__(self) -> str:
+        """Return it as ``--devices`` writes it."""
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
 @dataclass(frozen=True)
 class ModelSource:
-    """What to load: the path of the main file and how many threads a run may use."""
+    """What to load: the path of the main file and how many threads a run may use.
+
+    ``options`` are the backend's own settings, by the names that its documentation gives.
+    """
 
     path: str
     threads: int
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 class Binding(Protocol):
@@ -53,6 +76,11 @@ class Model(Protocol):
         """Inputs and outputs as the engine sees them."""
         ...
 
+    @property
+    def gears(self) -> Optional[Tuple[int, ...]]:
+        """The only numbers of rows that a run may have, ascending; None where any will do."""
+        ...
+
     def bind(self, inputs: Sequence[Tensor], outputs: Optional[Sequence[Tensor]]) -> Binding:
         """Tie the model to these very arrays; they must outlive the binding.
 
@@ -67,9 +95,14 @@ class Model(Protocol):
 
 
 class Backend(Protocol):
-    """An engine in this process."""
+    """An engine on one device, in this process.
+
+    ``slots`` is how many runs it takes at once, each on a thread of its own: 2 where copies to
+    and from the device overlap with computing, else 1.
+    """
 
     name: str
+    slots: int
 
     def versions(self) -> Dict[str, str]:
         """Return the engine's name and version, for logs and cache keys."""
@@ -77,6 +110,18 @@ class Backend(Protocol):
 
     def load(self, source: ModelSource) -> Model:
         """Load a model file; raises BackendError with the engine's reason."""
+        ...
+
+    def lend(self, address: int, nbytes: int, *, writable: bool) -> None:
+        """Learn of shared memory that runs will be bound to: a device may want it registered."""
+        ...
+
+    def take_back(self, address: int) -> None:
+        """Let go of memory that was lent; it is unmapped next, and no binding uses it any more."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the device; every model is closed."""
         ...
 
 

@@ -20,6 +20,7 @@ import onnxruntime as ort
 from serving.backends.base import (
     Backend,
     BackendError,
+    Device,
     MemoryExhausted,
     Model,
     ModelSource,
@@ -74,8 +75,10 @@ def _signature_end(text: str, start: int) -> int:
     return start
 
 
-def open() -> Backend:
-    """Return the backend of this process."""
+def open(device: Device) -> Backend:
+    """Return the backend of this process; raises BackendError for a device that is no CPU."""
+    if device.kind != "cpu":
+        raise BackendError(f"the backend 'onnxruntime' runs on cpu, not on {device}")
     return OnnxRuntime()
 
 
@@ -83,6 +86,7 @@ class OnnxRuntime:
     """The engine; one per worker process."""
 
     name = "onnxruntime"
+    slots = 1
 
     def versions(self) -> Dict[str, str]:
         """Return ONNX Runtime's version."""
@@ -102,9 +106,20 @@ class OnnxRuntime:
             raise _refusal(error) from error
         return OnnxModel(session)
 
+    def lend(self, address: int, nbytes: int, *, writable: bool) -> None:
+        """Do nothing: a CPU reads shared memory as it is."""
+
+    def take_back(self, address: int) -> None:
+        """Do nothing, as for ``lend``."""
+
+    def close(self) -> None:
+        """Do nothing: a CPU is not let go of."""
+
 
 class OnnxModel:
     """One session. Runs release the GIL, so slots of a worker may share it."""
+
+    gears = None
 
     def __init__(self, session: Any) -> None:
         self._session = session

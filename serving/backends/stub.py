@@ -23,12 +23,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from serving.backends.base import BackendError, ModelSource
+from serving.backends.base import BackendError, Device, ModelSource
 from serving.tensor import Signature, Tensor
 
 
-def open() -> "Stub":
-    """Return the backend."""
+def open(_device: Device) -> "Stub":
+    """Return the backend; it plays any device."""
     return Stub()
 
 
@@ -36,6 +36,7 @@ class Stub:
     """See the module's text."""
 
     name = "stub"
+    slots = 1
 
     def versions(self) -> Dict[str, str]:
         """Return the stub's version."""
@@ -63,9 +64,20 @@ class Stub:
                 raise BackendError("out of memory while loading") from error
         return StubModel(Signature.from_json(told), told["do"])
 
+    def lend(self, address: int, nbytes: int, *, writable: bool) -> None:
+        """Do nothing: it reads shared memory as it is."""
+
+    def take_back(self, address: int) -> None:
+        """Do nothing, as for ``lend``."""
+
+    def close(self) -> None:
+        """Do nothing: there is no device."""
+
 
 class StubModel:
     """A model that does what its description says."""
+
+    gears = None
 
     def __init__(self, signature: Signature, do: Dict[str, Any]) -> None:
         self.signature = signature

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from serving.backends.base import BackendError, ModelSource
+from serving.backends.base import BackendError, Device, ModelSource
 from serving.backends.registry import open_backend
 from serving.tensor import BF16, Array, Tensor, TensorSpec, bf16_to_float32, float32_to_bf16
 
@@ -38,7 +38,7 @@ def compare(
     Arrays belong to the tensors of their names; where the names are others, to those in order.
     Raises Incomparable, or BackendError with the engine's reason.
     """
-    loaded = open_backend(backend).load(ModelSource(model, 1))
+    loaded = open_backend(backend, Device()).load(ModelSource(model, 1))
     signature = loaded.signature
     given = matched("input", signature.inputs, inputs)
     wanted = matched("output", signature.outputs, expected)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Union
 
-from serving.backends.base import Backend, BackendError, Model, ModelSource
+from serving.backends.base import Backend, BackendError, Device, Model, ModelSource
 from serving.backends.registry import open_backend
 from serving.channel.messages import Load, Loaded, LoadFailed, Progress, Unloaded, cut
 from serving.tensor import BatchAxes, Signature
@@ -66,7 +66,7 @@ class Host:
         began = time.monotonic()
         backend = self._backends.get(order.backend)
         if backend is None:
-            backend = self._backends[order.backend] = open_backend(order.backend)
+            backend = self._backends[order.backend] = open_backend(order.backend, Device())
         model = backend.load(ModelSource(order.path, order.threads))
         loaded = time.monotonic()
         tell(Progress(order.model, "warming"))

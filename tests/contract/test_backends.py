@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.backends.base import BackendError, Model, ModelSource
+from serving.backends.base import BackendError, Device, Model, ModelSource
 from serving.backends.registry import open_backend
 from serving.tensor import BYTES, FP32, INT64, DType, Signature, Tensor, TensorSpec
 from tests import models
@@ -50,7 +50,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
                 "long": lambda: stub(path, INT64, {"sleep_ms": 60_000}),
                 "broken": lambda: path.write_bytes(b"no model at all"),
             }[kind]()
-        return open_backend(request.param).load(ModelSource(str(path), 1))
+        return open_backend(request.param, Device()).load(ModelSource(str(path), 1))
 
     return load
 
@@ -130,7 +130,7 @@ def test_backend_refuses_a_broken_file(opened: Open) -> None:
 
 def test_onnxruntime_binding_takes_outputs_of_changing_size(tmp_path: Path) -> None:
     path = models.non_zero(tmp_path / "m.onnx")
-    model = open_backend("onnxruntime").load(ModelSource(str(path), 1))
+    model = open_backend("onnxruntime", Device()).load(ModelSource(str(path), 1))
     given = floats(1, 0, 1)
     assert given.array is not None
     binding = model.bind([given], None)
@@ -144,4 +144,4 @@ def test_onnxruntime_binding_takes_outputs_of_changing_size(tmp_path: Path) -> N
 
 def test_backend_that_is_not_known_is_named() -> None:
     with pytest.raises(BackendError, match="'nosuch'.*onnxruntime, stub"):
-        open_backend("nosuch")
+        open_backend("nosuch", Device())
