@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import shutil
 import signal
 import threading
@@ -21,6 +20,7 @@ import pytest
 from tests.faults.client import Answer, Client, Refused
 from tests.models import hang_at_load, slow, spinning
 from tests.server import ServerProcess, until
+from tests.shared_objects import names_of_servers
 
 HEARTBEAT_S = 1.0
 OPTIONS = (
@@ -162,7 +162,7 @@ class Trial:
         staged = cell.role == "stage worker"
         self._traffic = Traffic(server, _STAGED if staged else "slow")
         self._family = [psutil.Process(server.pid), *server.children()]
-        self._named = set(os.listdir("/dev/shm"))
+        self._named = names_of_servers()
 
     def run(self, pause_s: float = 0.0) -> float:
         """Return the seconds from the signal until all was well again, or over."""
@@ -229,7 +229,7 @@ class Trial:
         known = {"answered", "refused", "503 draining"}
         assert set(self._traffic.ends) <= known, self._traffic.ends
         until(lambda: not [p for p in self._family if _lives(p)], 3, "the end of all processes")
-        until(lambda: not set(os.listdir("/dev/shm")) - self._named, 1, "an empty /dev/shm")
+        until(lambda: not names_of_servers() - self._named, 1, "an empty /dev/shm")
 
     def _check_recovery(self, victim: psutil.Process) -> None:
         """Every request is answered rightly, by the same worker or by another in its place."""

@@ -17,7 +17,7 @@ _LONG = 9000
 _GRINDING_TOML = """\
 max_batch_size = 8
 max_queue_delay_ms = 3000
-run_timeout_s = 0.5
+run_timeout_s = 2
 
 [batch_axes]
 inputs = { x = 0 }
@@ -78,14 +78,14 @@ def test_run_that_does_not_heed_the_end_is_ended_with_its_worker_and_tried_apart
             took_s = time.monotonic() - began
         for value, answer in zip(values, answers, strict=True):
             if value == _LONG:
-                _check_timeout(answer, "0.5")
+                _check_timeout(answer, "2")
             else:
                 assert answer.status == 200, answer
                 assert answer.body["instances"][0]["y"] == value
         print(f"a hang among eight was found and ended in {took_s:.1f} s")
         log = server.log()
         assert log.count("worker ended") == 1
-        assert "8 suspects are tried apart" in log
+        assert "8 suspects are tried apart" in log, log
         until(lambda: len(server.workers()) == 1, 10, "the serving worker, and no other")
         assert _call(server, "grinding", x=4).status == 200
         assert server.stop() == 0

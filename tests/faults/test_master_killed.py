@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import psutil
 
 from tests.models import hang_at_load, mlp
 from tests.server import serving, until
+from tests.shared_objects import names_of_servers
 
 
 def _can_bind(port: int) -> bool:
@@ -33,7 +33,7 @@ def _all_ended(processes: list[psutil.Process]) -> bool:
 
 def test_killed_master_leaves_no_process_port_or_segment(tmp_path: Path) -> None:
     mlp(tmp_path / "models" / "mlp" / "1" / "model.onnx")
-    named_before = set(os.listdir("/dev/shm"))
+    named_before = names_of_servers()
     with serving(tmp_path / "models", tmp_path / "run", "--workers", "2") as server:
         assert server.predict({"instances": [{"x": [0.5] * 16}]})[0] == 200
         ports = (server.rest_port, server.grpc_port)
@@ -45,7 +45,7 @@ def test_killed_master_leaves_no_process_port_or_segment(tmp_path: Path) -> None
         until(lambda: _all_ended(family), 1.0, "the workers' end")
         until(lambda: all(_can_bind(port) for port in ports), 1.0, "the ports")
         # Other processes of the machine may come and go: only a name that lasts counts.
-        until(lambda: not set(os.listdir("/dev/shm")) - named_before, 1.0, "an empty /dev/shm")
+        until(lambda: not names_of_servers() - named_before, 1.0, "an empty /dev/shm")
 
 
 def test_killed_master_takes_a_hanging_trial_with_it(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_killed_master_takes_a_hanging_trial_with_it(tmp_path: Path) -> None:
             lines = [(child, child.cmdline()) for child in server.children()]
             return [child for child, line in lines if "--expendable" in line]
 
-        until(lambda: trials() and "loading" in server.log(), 10, "a trial that loads")
+        until(lambda: trials() and "loading" in server.log(), 60, "a trial that loads")
         family = server.children()
         server.process.kill()
         server.process.wait(5)

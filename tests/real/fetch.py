@@ -8,6 +8,7 @@ fills it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -106,9 +107,21 @@ def cache_dir() -> Path:
 
 
 def fetch() -> Path:
-    """Return a folder with every file of ``FILES``; raises FetchFailed."""
+    """Return a folder with every file of ``FILES``; raises FetchFailed.
+
+    One process fetches at a time; another that asks meanwhile finds all of it there.
+    """
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _fetched(folder)
+    finally:
+        os.close(lock)
+
+
+def _fetched(folder: Path) -> Path:
     missing = {name: file for name, file in FILES.items() if not _is_there(folder / name, file)}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         _download(sorted({file.requirement for file in missing.values()}), Path(scratch))

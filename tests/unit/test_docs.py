@@ -57,7 +57,7 @@ def test_readme_begins_with_serving_and_then_checking() -> None:
     assert "pip install .\n" in first
     assert first.rstrip().removesuffix("```").rstrip().endswith("--model-dir servables")
     assert len(second.split("```")[0].splitlines()) == 1
-    assert second.split("\n```")[0].endswith("pytest -q")
+    assert second.split("\n```")[0].endswith("pytest -q -n auto")
 
 
 def test_ci_runs_the_second_block_of_the_readme() -> None:

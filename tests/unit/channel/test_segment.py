@@ -8,10 +8,11 @@ import pytest
 from serving.channel.arena import Arena, size_class
 from serving.channel.segment import Segment
 from serving.errors import Overloaded
+from tests.shared_objects import names_of_servers
 
 
 def test_segment_for_inputs_cannot_be_mapped_writable_elsewhere() -> None:
-    before = set(os.listdir("/dev/shm"))
+    before = names_of_servers()
     segment = Segment.create(1, 4096, writable_elsewhere=False)
     try:
         with pytest.raises(PermissionError):
@@ -23,7 +24,7 @@ def test_segment_for_inputs_cannot_be_mapped_writable_elsewhere() -> None:
             reader.bytes[7] = 1
         with pytest.raises(PermissionError):
             os.ftruncate(segment.fd, 0)
-        assert set(os.listdir("/dev/shm")) == before
+        assert names_of_servers() == before
         reader.close()
     finally:
         segment.close()

@@ -1,0 +1,18 @@
+"""What holds for every test: how many run side by side, and what a slow machine may not fail."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is a fact about the machine and what else it does, not about the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes ``-n auto`` means: one more than cores, as many tests wait."""
+    del config
+    return len(os.sched_getaffinity(0)) + 1
