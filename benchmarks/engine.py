@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Limit:
     rates: dict[int, float]
 
 
-def measure(case: Case, processes: int, seconds: float) -> Limit:
+def measure(case: Case, processes: int, seconds: float, batches: Sequence[int] = BATCHES) -> Limit:
     """Measure ``processes`` sessions of one thread each, side by side, over batch sizes."""
     with tempfile.TemporaryDirectory() as folder:
         row = Path(folder) / "row.npy"
@@ -43,16 +44,16 @@ def measure(case: Case, processes: int, seconds: float) -> Limit:
             for _ in range(processes)
         ]
         try:
-            return _sweep(children, seconds)
+            return _sweep(children, seconds, batches)
         finally:
             for child in children:
                 child.kill()
                 child.communicate()
 
 
-def _sweep(children: list[subprocess.Popen[str]], seconds: float) -> Limit:
+def _sweep(children: list[subprocess.Popen[str]], seconds: float, batches: Sequence[int]) -> Limit:
     rates: dict[int, float] = {}
-    for batch in BATCHES:
+    for batch in batches:
         if rates and batch * len(children) / max(rates.values()) > LONGEST_RUN_S:
             break  # a single run of this size would take longer than a whole measurement
         for child in children:

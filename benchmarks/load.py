@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,8 +58,11 @@ def drive(
     streams: int,
     seconds: float,
     answer_bytes: int,
+    paths: Sequence[str] = (),
 ) -> Sample:
     """Send ``wire``'s one request again and again for ``seconds``, after a second of warm-up.
+
+    Over HTTP it may be sent to several ``paths`` in turns.
 
     ``streams`` requests are open at once on each connection (HTTP/1.1: one). ``answer_bytes`` is
     the size of a right answer, by which failed gRPC calls are told: those come with status 200
@@ -73,10 +77,24 @@ def drive(
             raise ValueError("HTTP/1.1 has one request a connection")
         body, script = Path(folder) / "body", Path(folder) / "post.lua"
         body.write_bytes(wire.body)
-        script.write_text(lua(wire, str(body)))
+        script.write_text(lua(wire, str(body), paths))
         warm = _wrk(script, port, connections, WARM_UP_S)
         sample = _wrk(script, port, connections, seconds)
         return replace(sample, warm_up_requests=warm.requests)
+
+
+def drive_evenly(
+    wire: Wire, port: int, connections: int, rate: int, seconds: float, answer_bytes: int
+) -> Sample:
+    """Send a gRPC request ``rate`` times a second on each connection, after a second of warm-up.
+
+    Up to 8 are open at once on each.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = _H2load(wire, port, connections, 8, answer_bytes, Path(folder))
+        run.command.insert(1, f"--rps={rate}")
+        warm = run.sample(WARM_UP_S)
+        return replace(run.sample(seconds), warm_up_requests=warm.requests)
 
 
 def _wrk(script: Path, port: int, connections: int, seconds: float) -> Sample:

@@ -29,7 +29,7 @@ from benchmarks.measure import Plan, Row, point
 from benchmarks.mindspore_jobs import Job, jobs
 from benchmarks.peers.environment import NotInstalled
 from benchmarks.peers.mindspore import NAME, install, mindspore_running
-from benchmarks.processes import NotStarted, Running
+from benchmarks.processes import NotStarted, Running, echo
 from benchmarks.wires import Wire, WrongAnswer
 
 CLIENTS = (1, 8, 32)
@@ -72,11 +72,16 @@ class Point:
         real = f"{_median(self.real):,.0f}" if self.real else ""
         cells = [self.job, self.front_end, str(self.clients), f"**{ours:,.0f}**"]
         cells += [f"{statistics.median(row.p99_ms for row in self.ours):.2f}"]
-        cells += [f"{statistics.median(row.cpu_us for row in self.ours):.0f}"]
+        cells += [_cpu(self.ours)]
         cells += [f"{_median(self.echo):,.0f}", f"{_ratio(self.ours, self.echo):.2f}"]
         cells += [real, f"**{_ratio(self.ours, self.real):.2f}**" if self.real else ""]
+        cells += [_cpu(self.real) if self.real else ""]
         cells += [f"{there:,}", f"{ours / there:.2f}", str(self.errors)]
         return "| " + " | ".join(cells) + " |"
+
+
+def _cpu(rows: Sequence[Row]) -> str:
+    return f"{statistics.median(row.cpu_us for row in rows):.0f}"
 
 
 def _median(rows: Sequence[Row]) -> float:
@@ -98,8 +103,7 @@ def _points(
     rows: dict[str, list[Row]] = {name: [] for name in targets}
     for _ in range(plan.runs):
         for name, running in targets.items():
-            echo = name == _ECHO
-            rows[name].append(point(job, wire, running, once, clients, 1, echo=echo))
+            rows[name].append(point(job, wire, running, once, clients, 1, echo=name == _ECHO))
     echoes, real = tuple(rows[_ECHO]), tuple(rows.get(NAME, ()))
     return [
         Point(job.name, wire.name, front_end, clients, tuple(found), echoes, real)
@@ -113,11 +117,11 @@ def measure(repository: Path, work: Sequence[Job], plan: Plan, home: Path | None
     found = []
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(processes.serving(repository))
-        lane = stack.enter_context(processes.serving(repository, "--grpc-engine", "lane"))
+        grpcio = stack.enter_context(processes.serving(repository, "--grpc-engine", "grpcio"))
         real = {NAME: stack.enter_context(mindspore_running(home, repository))} if home else {}
         targets = (
-            {"gRPC": ours, "gRPC, lane": lane, _ECHO: stack.enter_context(processes.echo("grpc"))},
-            {"REST": ours, _ECHO: stack.enter_context(processes.echo("asgi"))},
+            {"gRPC": ours, "gRPC, grpcio": grpcio, _ECHO: stack.enter_context(echo("grpc"))},
+            {"REST": ours, _ECHO: stack.enter_context(echo("asgi"))},
         )
         for index, asked in enumerate(targets):
             for job in work:
@@ -132,7 +136,7 @@ def measure(repository: Path, work: Sequence[Job], plan: Plan, home: Path | None
 def report(points: Sequence[Point], plan: Plan, *, real: bool) -> str:
     """Return the table and what must be known to read it."""
     heads = "model | front end | clients | req/s | p99 ms | CPU us/req | echo | share of echo"
-    heads += " | MindSpore Serving here | ratio | elsewhere | ratio | errors"
+    heads += " | MindSpore Serving here | ratio | its CPU us/req | elsewhere | ratio | errors"
     beside = (
         f"*MindSpore Serving here*: {NAME} on this machine, the same repository, load generator "
         "and clients, in turns, one worker for each servable. "
@@ -146,8 +150,8 @@ def report(points: Sequence[Point], plan: Plan, *, real: bool) -> str:
             *[p.line() for p in points],
             "",
             f"{plan.runs} x {plan.seconds:g} s a row, medians, load from h2load and wrk on the "
-            "same cores. *Lane*: --grpc-engine lane. *Echo*: the same bytes sent to grpc.aio or "
-            "uvicorn that return them. "
+            "same cores. *grpcio*: --grpc-engine grpcio. *Echo*: the same bytes sent to grpc.aio "
+            "or uvicorn that return them. "
             f"{beside}*Elsewhere*: {NAME} on another machine, under the load of its own Python "
             "client, which is slower than h2load and wrk and shared the cores: an order of "
             f"magnitude, no comparison. The aim is {AIM} times MindSpore Serving, or more.",

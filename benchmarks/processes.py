@@ -42,6 +42,11 @@ class Running:
         """CPU seconds used so far by the process and all below it."""
         return sum(t.user + t.system for t in (p.cpu_times() for p in self._tree()))
 
+    def master_cpu_s(self) -> float:
+        """CPU seconds used so far by the process itself."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
     def memory(self) -> list[tuple[str, int, float]]:
         """Return (role, pid, PSS in MiB) of the master and each process below it."""
         found = []
@@ -87,13 +92,13 @@ def _pss_mb(pid: int) -> float:
 
 
 @contextmanager
-def server(case: Case, command: list[str]) -> Iterator[Running]:
+def server(case: Case, command: list[str], *options: str) -> Iterator[Running]:
     """Run the server on ``case``'s repository until the block is left; stopped by SIGTERM."""
     with tempfile.TemporaryDirectory() as folder:
         ready_file = Path(folder) / "ready.json"
         full = [*command, "start", "--model-dir", str(case.model_dir), "--host", "127.0.0.1"]
         full += ["--rest-port", "0", "--grpc-port", "0", "--workers", str(case.workload.workers)]
-        full += ["--ready-file", str(ready_file)]
+        full += ["--ready-file", str(ready_file), *options]
         with _started(full, ready_file) as (process, text, ready_s):
             told = json.loads(text)
             yield Running(

@@ -2,11 +2,13 @@
 
     python -m benchmarks.shared_memory                # 5 rounds of 4 s each, 8 clients
     python -m benchmarks.shared_memory --rounds 1 --seconds 1
+    python -m benchmarks.shared_memory --triton       # the same of Triton, in the same rounds
 
 A model that answers its input, one row of 3x224x224 FP32, asked in turns over V2 with binary
 tensors, V2 over gRPC, and V2 over HTTP with input and output in regions of system shared memory.
-Ratios are to binary tensors in the same round. The load generators write no region and read none:
-a client that does not make its tensors in place pays for a copy each way.
+Ratios are to binary tensors in the same round, and to Triton's rate over the same wire in the same
+round (its Python backend, the same engine). The load generators write no region and read none: a
+client that does not make its tensors in place pays for a copy each way.
 """
 
 from __future__ import annotations
@@ -17,24 +19,29 @@ import sys
 import tempfile
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import orjson
 
-from benchmarks.load import drive, require_generators
-from benchmarks.processes import Running, serving
-from benchmarks.wires import Array, Wire, check, wires
-from benchmarks.workloads import Case, Workload, prepare
+from benchmarks.__main__ import argument_of_cache
+from benchmarks.load import LoadFailed, MissingGenerator, drive, require_generators
+from benchmarks.peers.environment import NotInstalled, environment
+from benchmarks.peers.peer import PEERS
+from benchmarks.peers.run import peer_running
+from benchmarks.processes import NotStarted, Running, serving
+from benchmarks.wires import Wire, WrongAnswer, check, wires
+from benchmarks.workloads import Array, Case, Workload, prepare
 from tests.models import identity
 
 HOST = "127.0.0.1"
 SHAPE = (3, 224, 224)
 FOLDER = Path("/dev/shm")
 BASE, GRPC, SHARED = "v2-binary", "grpc", "v2-shared"
+OURS, TRITON = "serving", "triton"
 
 
 @dataclass
@@ -90,43 +97,69 @@ def _wire(case: Case, size: int, target: Path) -> Wire:
     return Wire(SHARED, path, {"Content-Type": "application/json"}, body, read)
 
 
-def measure(case: Case, running: Running, given: argparse.Namespace) -> dict[str, Seen]:
-    """Drive the wires in turns; answers are checked before each."""
-    with shared_wire(case, running) as shared:
-        chosen = [wire for wire in wires(case) if wire.name in (BASE, GRPC)] + [shared]
-        seen = {wire.name: Seen() for wire in chosen}
+def measure(
+    case: Case, servers: Mapping[str, Running], given: argparse.Namespace
+) -> dict[str, dict[str, Seen]]:
+    """Drive the wires of all servers in turns; answers are checked before each."""
+    seen: dict[str, dict[str, Seen]] = {}
+    with ExitStack() as stack:
+        chosen: list[tuple[str, Running, Wire]] = []
+        for name, running in servers.items():
+            shared = stack.enter_context(shared_wire(case, running))
+            mine = [wire for wire in wires(case) if wire.name in (BASE, GRPC)] + [shared]
+            seen[name] = {wire.name: Seen() for wire in mine}
+            chosen += [(name, running, wire) for wire in mine]
+        # A wire of one server and the same of the other follow each other.
+        chosen.sort(key=lambda turn: (BASE, GRPC, SHARED).index(turn[2].name))
         for number in range(given.rounds):
-            for wire in chosen:
+            for name, running, wire in chosen:
                 port = running.grpc_port if wire.grpc else running.rest_port
                 size = check(wire, case, HOST, port)
                 before = running.cpu_s()
                 sample = drive(wire, port, given.clients, 1, given.seconds, size)
                 used_s = running.cpu_s() - before
-                found = seen[wire.name]
+                found = seen[name][wire.name]
                 found.rates.append(sample.rate)
                 found.p50_ms.append(sample.p50_ms)
                 answered = sample.requests + sample.warm_up_requests
                 found.cpu_us.append(used_s / answered * 1e6)
                 found.errors += sample.errors
-                print(f"round {number + 1}: {wire.name:10} {sample.rate:9,.1f}/s", flush=True)
+                told = f"round {number + 1}: {name:7} {wire.name:10} {sample.rate:9,.1f}/s"
+                print(told, file=sys.stderr, flush=True)
     return seen
 
 
-def table(seen: dict[str, Seen]) -> str:
+def table(seen: Mapping[str, Mapping[str, Seen]]) -> str:
     """Return the medians as Markdown; ratios are taken round by round."""
-    lines = [
-        "| wire | requests/s | ratio | p50 ms | CPU us a request | errors |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, found in seen.items():
-        pairs = zip(found.rates, seen[BASE].rates, strict=True)
-        ratio = statistics.median(rate / base for rate, base in pairs)
-        p50, cpu = statistics.median(found.p50_ms), statistics.median(found.cpu_us)
-        rate = statistics.median(found.rates)
-        lines.append(
-            f"| {name} | {rate:,.0f} | {ratio:.2f} | {p50:.2f} | {cpu:,.0f} | {found.errors} |"
-        )
+    beside = TRITON in seen
+    heads = "| server | wire | requests/s | to its binary | p50 ms | CPU us a request | errors |"
+    lines = [heads + " to Triton |" * beside, "|" + " --- |" * (7 + beside)]
+    for server, wires_ in seen.items():
+        for name, found in wires_.items():
+            p50, cpu = statistics.median(found.p50_ms), statistics.median(found.cpu_us)
+            line = (
+                f"| {server} | {name} | {statistics.median(found.rates):,.0f} "
+                f"| {_ratio(found, wires_[BASE]):.2f} | {p50:.2f} | {cpu:,.0f} | {found.errors} |"
+            )
+            to_triton = _ratio(found, seen[TRITON][name]) if beside else 0.0
+            lines.append(line + (f" **{to_triton:.2f}** |" if beside else ""))
     return "\n".join(lines)
+
+
+def _ratio(one: Seen, other: Seen) -> float:
+    return statistics.median(a / b for a, b in zip(one.rates, other.rates, strict=True))
+
+
+@contextmanager
+def _servers(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Running]]:
+    options = ("--client-shared-memory", "--grpc-engine", given.grpc_engine)
+    with ExitStack() as stack:
+        found = {OURS: stack.enter_context(serving(case.model_dir, *options))}
+        if given.triton:
+            peer = next(peer for peer in PEERS if peer.name == TRITON)
+            home = environment(given.cache, peer.name, peer.packages)
+            found[TRITON] = stack.enter_context(peer_running(peer, case, home, BASE, 1))
+        yield found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -135,16 +168,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--grpc-engine", default="grpcio", choices=["grpcio", "lane"])
+    parser.add_argument("--grpc-engine", default="lane", choices=["lane", "grpcio"])
+    parser.add_argument("--triton", action="store_true", help="measure Triton beside this server")
+    argument_of_cache(parser)
     given = parser.parse_args(arguments)
-    require_generators()
-    with tempfile.TemporaryDirectory() as folder:
-        case = prepare(workload(), Path(folder))
-        options = ("--client-shared-memory", "--grpc-engine", given.grpc_engine)
-        with serving(case.model_dir, *options) as running:
-            seen = measure(case, running, given)
+    try:
+        require_generators()
+        with tempfile.TemporaryDirectory() as folder:
+            case = prepare(workload(), Path(folder))
+            with _servers(case, given) as servers:
+                seen = measure(case, servers, given)
+    except (MissingGenerator, NotInstalled, NotStarted, LoadFailed, WrongAnswer) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(table(seen))
-    return int(any(found.errors for found in seen.values()))
+    return int(any(found.errors for each in seen.values() for found in each.values()))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import struct
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -145,6 +145,14 @@ def framed(message: bytes) -> bytes:
     return struct.pack(">BI", 0, len(message)) + message
 
 
+def http_request(wire: Wire, port: int) -> bytes:
+    """Return the whole HTTP/1.1 request, head and body."""
+    lines = [f"POST {wire.path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+    lines += [f"{name}: {value}" for name, value in wire.headers.items()]
+    lines.append(f"Content-Length: {len(wire.body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + wire.body
+
+
 def call(wire: Wire, host: str, port: int, timeout_s: float = 60) -> tuple[bytes, dict[str, str]]:
     """Send one request with an ordinary client; return the answer's body and headers."""
     if wire.grpc:
@@ -193,8 +201,11 @@ def check_echo(wire: Wire, host: str, port: int) -> int:
     return len(answer)
 
 
-def lua(wire: Wire, body_file: str) -> str:
-    """Return a wrk script that posts the body and prints one line of JSON when it is done."""
+def lua(wire: Wire, body_file: str, paths: Sequence[str] = ()) -> str:
+    """Return a wrk script that posts the body and prints one line of JSON when it is done.
+
+    ``paths`` are asked in turns in place of the wire's own.
+    """
     headers = "\n".join(
         f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in wire.headers.items()
     )
@@ -205,6 +216,7 @@ local file = assert(io.open({json.dumps(body_file)}, "rb"))
 wrk.body = file:read("*a")
 file:close()
 {headers}
+{_in_turns(paths) if paths else ""}
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -213,3 +225,16 @@ function done(summary, latency, requests)
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
+
+
+def _in_turns(paths: Sequence[str]) -> str:
+    # Written once: to format a request costs more than to send it.
+    return f"""
+local paths, written, at = {{{", ".join(map(json.dumps, paths))}}}, {{}}, 0
+function init(args)
+  for i, path in ipairs(paths) do written[i] = wrk.format(nil, path) end
+end
+function request()
+  at = at % #written + 1
+  return written[at]
+end"""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import helper
 
 from benchmarks.resnet import resnet50
-from tests.models import lenet, mlp, transformer
+from tests.models import graph, lenet, mlp, transformer
 
 Array = NDArray[Any]
 
@@ -24,7 +25,8 @@ class Workload:
     ``workers`` is what the server is started with and what the engine's limit is taken at;
     ``floors`` says whether the front end, not the engine, is what bounds it, so that the echoes
     are measured with its bodies. ``http`` lists connections; ``grpc`` (connections, streams).
-    ``kept`` models take long to write and are taken from the cache if they are there.
+    ``kept`` models take long to write and are taken from the cache if they are there. ``only_json``
+    ones are there for the sake of their JSON body.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Workload:
     workers: int = 1
     floors: bool = False
     kept: bool = False
+    only_json: bool = False
     http: tuple[int, ...] = (1, 8, 64)
     grpc: tuple[tuple[int, int], ...] = ((1, 1), (8, 1), (8, 8), (1, 64))
 
@@ -45,6 +48,19 @@ def _two_ms(path: Path) -> Path:
     """Build an encoder that takes about 2 ms a row on one core of a current server."""
     return transformer(path, layers=12)
 
+
+def image_mean(path: Path) -> Path:
+    """Write ``image`` FP32 [batch,3,224,224] -> ``mean`` FP32 [batch,3], of each colour."""
+    inputs = [graph.value("image", "FP32", ["batch", 3, 224, 224])]
+    outputs = [graph.value("mean", "FP32", ["batch", 3])]
+    node = helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0)
+    return graph.save(graph.build([node], inputs, outputs, opset=17), path)
+
+
+IMAGE_JSON = Workload(
+    "image-mean", image_mean, _floats(3, 224, 224), only_json=True, http=(1, 8), grpc=()
+)
+"""A body of 1.1 MB of JSON floats, and next to no work: reading it is what is measured."""
 
 WORKLOADS = (
     Workload("tiny", mlp, _floats(16), floors=True),

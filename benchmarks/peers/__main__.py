@@ -1,7 +1,8 @@
 """The command ``python -m benchmarks.peers``: this server and others, in turns, on the same work.
 
-    python -m benchmarks.peers                                  # all peers, about 40 minutes
+    python -m benchmarks.peers                                  # all peers, about 45 minutes
     python -m benchmarks.peers --peers mosec --only tiny --seconds 3
+    python -m benchmarks.peers --only image-mean                # 1x3x224x224 floats as JSON
 
 Installs each peer into an environment of its own (in the cache folder, once; that needs a package
 index), starts it at its best settings for the number of clients, and measures it and this server in
@@ -27,10 +28,11 @@ from benchmarks.peers.peer import PEERS, Peer
 from benchmarks.peers.run import peer_running
 from benchmarks.processes import NotStarted, Running
 from benchmarks.wires import WrongAnswer, wires
-from benchmarks.workloads import WORKLOADS, Case, prepare
+from benchmarks.workloads import IMAGE_JSON, WORKLOADS, Case, prepare
 
 HERE = Path(__file__).resolve().parent
 _CLIENTS = (1, 8, 64)
+_WORK = (*WORKLOADS, IMAGE_JSON)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def _measure(case: Case, peers: list[Peer], plan: Plan, cache: Path) -> list[Due
         for peer in peers:
             home = environment(cache, peer.name, peer.packages)
             for wire in peer.wires:
+                if case.workload.only_json and "json" not in wire:
+                    continue
                 batches = clients if peer.gathers else [0]
                 for batch in batches:
                     with peer_running(peer, case, home, wire, min(batch, 32) or 1) as theirs:
@@ -141,7 +145,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     known = tuple(peer.name for peer in PEERS)
-    models = tuple(work.name for work in WORKLOADS)
+    models = tuple(work.name for work in _WORK)
     parser.add_argument("--peers", type=lambda t: names(known, t), default=frozenset(known))
     parser.add_argument("--only", type=lambda t: names(models, t), default=frozenset(models))
     parser.add_argument("--seconds", type=float, default=5, help="length of a run (default 5)")
@@ -154,7 +158,7 @@ def main() -> int:
     duels: list[Duel] = []
     try:
         require_generators()
-        for work in WORKLOADS:
+        for work in _WORK:
             if work.name in asked.only:
                 _say(work.name)
                 duels += _measure(prepare(work, asked.cache), chosen, plan, asked.cache)

@@ -11,12 +11,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.peers.peer import Peer, Start
 from benchmarks.processes import POLL_S, START_TIMEOUT_S, STOP_TIMEOUT_S, NotStarted, Running
 from benchmarks.workloads import Case
+
+Plan = Callable[[Path, int, int], Start]
+"""Says what to run, given a folder of its own, a port for REST and one for gRPC."""
 
 
 @contextlib.contextmanager
@@ -31,30 +34,39 @@ def peer_running(peer: Peer, case: Case, home: Path, wire: str, batch: int) -> I
 
 
 @contextlib.contextmanager
-def started(name: str, plan: Callable[[Path, int, int], Start]) -> Iterator[Running]:
+def started(name: str, plan: Plan) -> Iterator[Running]:
     """Start what ``plan`` makes of a folder, a REST and a gRPC port; yield it once it is ready."""
+    with launched(plan) as (process, start, log):
+        began = time.monotonic()
+        while not _answers(start.rest_port, start.ready):
+            if process.poll() is not None or time.monotonic() - began > START_TIMEOUT_S:
+                text = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+                raise NotStarted(f"{name} did not start:\n{text}")
+            time.sleep(POLL_S)
+        ready_s = time.monotonic() - began
+        yield Running(process.pid, start.rest_port, start.grpc_port, ready_s)
+
+
+@contextlib.contextmanager
+def launched(
+    plan: Plan, environment: Mapping[str, str] = os.environ
+) -> Iterator[tuple[subprocess.Popen[bytes], Start, Path]]:
+    """Run what ``plan`` says and wait for nothing; yield it, its plan, and its log."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         start = plan(folder, *_free_ports())
         log = folder / "log"
         with log.open("wb") as sink:
-            began = time.monotonic()
             process = subprocess.Popen(
                 start.command,
-                env={**os.environ, **start.env},
+                env={**environment, **start.env},
                 cwd=start.cwd or folder,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
-            while not _answers(start.rest_port, start.ready):
-                if process.poll() is not None or time.monotonic() - began > START_TIMEOUT_S:
-                    text = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-                    raise NotStarted(f"{name} did not start:\n{text}")
-                time.sleep(POLL_S)
-            ready_s = time.monotonic() - began
-            yield Running(process.pid, start.rest_port, start.grpc_port, ready_s)
+            yield process, start, log
         finally:
             _end(process)
 

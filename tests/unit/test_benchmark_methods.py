@@ -97,7 +97,7 @@ def test_point_shows_medians_and_the_ratios_of_runs_that_followed_each_other() -
     assert cells[:4] == ["add", "gRPC", "8", "**200**"]
     assert cells[6:8] == ["400", "0.50"]
     assert cells[8:10] == ["100", "**2.00**"]
-    assert cells[10:] == [f"{elsewhere:,}", f"{200 / elsewhere:.2f}", "0"]
+    assert cells[10:] == ["3", f"{elsewhere:,}", f"{200 / elsewhere:.2f}", "0"]
     text = mindspore_serving.report([measured], Plan(2, 3, None), real=True)
     assert text.splitlines()[0].count("|") == measured.line().count("|")
     assert NAME in text

@@ -177,9 +177,17 @@ def test_shared_memory_scene_looks_at_what_the_server_has_written(tmp_path):
 
 
 def test_shared_memory_scene_takes_ratios_round_by_round():
-    seen = {
-        shared_memory.BASE: shared_memory.Seen([100, 200, 400], [1, 1, 1], [10, 10, 10]),
-        shared_memory.SHARED: shared_memory.Seen([150, 400, 600], [1, 2, 3], [5, 6, 7], 4),
-    }
-    line = shared_memory.table(seen).splitlines()[-1]
-    assert line == "| v2-shared | 400 | 1.50 | 2.00 | 6 | 4 |"
+    def seen(binary: list[float], shared: list[float]) -> dict[str, shared_memory.Seen]:
+        return {
+            shared_memory.BASE: shared_memory.Seen(binary, [1, 1, 1], [10, 10, 10]),
+            shared_memory.SHARED: shared_memory.Seen(shared, [1, 2, 3], [5, 6, 7], 4),
+        }
+
+    ours = {"serving": seen([100, 200, 400], [150, 400, 600])}
+    line = shared_memory.table(ours).splitlines()[-1]
+    assert line == "| serving | v2-shared | 400 | 1.50 | 2.00 | 6 | 4 |"
+    both = {**ours, "triton": seen([100, 100, 100], [100, 500, 300])}
+    lines = shared_memory.table(both).splitlines()[2:]
+    assert [text.rsplit("|", 2)[1].strip() for text in lines] == [
+        "**2.00**", "**1.50**", "**1.00**", "**1.00**",
+    ]  # fmt: skip

@@ -1,0 +1,116 @@
+"""A good gRPC client beside 24 bad ones: what it costs the good one.
+
+    python -m benchmarks.bad_company                    # three times 5 s alone and 5 s beside them
+    python -m benchmarks.bad_company --grpc-engine grpcio
+
+The good client sends ModelInfer of the tiny model at an even rate, up to 8 at once on one
+connection (``h2load --rps``). The bad ones run in a process of their own, six of each kind: slow in
+sending and taking; half-closed, with messages begun and never ended; cancelling what they have
+just begun; flooding the server with frames that say nothing until it throws them out, and coming
+back. Aim: a p99 of at most 1.5 times that of the good client alone, and no failed call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from benchmarks.__main__ import argument_of_cache
+from benchmarks.load import Sample, drive_evenly, require_generators
+from benchmarks.processes import Running, serving
+from benchmarks.wires import Wire, check, wires
+from benchmarks.workloads import WORKLOADS, prepare
+from tests.unit.frontends.grpc_lane.bad_company import company
+
+HOST = "127.0.0.1"
+AIM = 1.5
+_BAD = "--bad"
+
+
+@contextlib.contextmanager
+def beside(port: int, wire: Wire, count: int) -> Iterator[None]:
+    """Have the bad clients about until the block is left."""
+    command = [sys.executable, "-m", "benchmarks.bad_company", _BAD, str(port), str(count)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(wire.body)
+        process.stdin.close()
+        time.sleep(1.0)
+        try:
+            if process.poll() is not None:
+                raise SystemExit(f"the bad clients ended: {process.returncode}")
+            yield
+            if process.poll() is not None:
+                raise SystemExit(f"the bad clients ended: {process.returncode}")
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+async def bad(port: int, count: int) -> None:
+    """Be all the bad clients until SIGINT."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, ended.set)
+    async with company(port, sys.stdin.buffer.read(), count):
+        await ended.wait()
+
+
+def scene(running: Running, wire: Wire, size: int, given: argparse.Namespace) -> float:
+    """Measure in turns and print; return the ratio of the medians of p99. No call may fail."""
+    alone: list[Sample] = []
+    together: list[Sample] = []
+
+    def once(found: list[Sample], what: str) -> None:
+        before = running.cpu_s()
+        sample = drive_evenly(wire, running.grpc_port, 1, given.rate, given.seconds, size)
+        used = (running.cpu_s() - before) / given.seconds
+        found.append(sample)
+        print(
+            f"{what:16} {sample.rate:7,.0f}/s  p50 {sample.p50_ms:6.2f} ms  "
+            f"p99 {sample.p99_ms:6.2f} ms  failed {sample.errors}  server {used:.2f} cores",
+            flush=True,
+        )
+
+    for _ in range(given.runs):
+        once(alone, "alone")
+        with beside(running.grpc_port, wire, given.count):
+            once(together, f"beside {given.count} bad")
+    if any(sample.errors for sample in (*alone, *together)):
+        raise SystemExit("calls of the good client failed")
+    return statistics.median(s.p99_ms for s in together) / statistics.median(
+        s.p99_ms for s in alone
+    )
+
+
+def main() -> int:
+    """Run the scene; 0 when no call of the good client failed."""
+    if sys.argv[1:2] == [_BAD]:
+        asyncio.run(bad(int(sys.argv[2]), int(sys.argv[3])))
+        return 0
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bad_company", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--grpc-engine", default="lane", choices=["lane", "grpcio"])
+    parser.add_argument("--seconds", type=float, default=5, help="length of a run (default 5)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each (default 3)")
+    parser.add_argument("--rate", type=int, default=500, help="calls a second of the good client")
+    parser.add_argument("--count", type=int, default=24, help="bad clients (default 24)")
+    argument_of_cache(parser)
+    given = parser.parse_args()
+    require_generators()
+    case = prepare(next(work for work in WORKLOADS if work.name == "tiny"), given.cache)
+    (wire,) = [wire for wire in wires(case) if wire.grpc]
+    with serving(case.model_dir, "--grpc-engine", given.grpc_engine) as running:
+        size = check(wire, case, HOST, running.grpc_port)
+        ratio = scene(running, wire, size, given)
+    print(f"p99 beside / alone: {ratio:.2f} (aim: {AIM} or less)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
