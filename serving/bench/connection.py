@@ -68,7 +68,8 @@ class HttpConnection(asyncio.Protocol):
             self._opening = asyncio.get_running_loop().create_task(self._open_and_send(request))
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; nobody hears of what is under way, for who hears would send again."""
+        self._heard = None
         if self._opening is not None:
             self._opening.cancel()
         if self._transport is not None:
@@ -96,8 +97,10 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._answer(Answer("no HTTP", str(error).encode(), {}))
+            heard, self._heard = self._heard, None
             self.close()
+            if heard is not None:
+                heard(Answer("no HTTP", str(error).encode(), {}))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request that is under way, if one is."""

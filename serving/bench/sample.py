@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -81,3 +81,29 @@ def _tensor(
         low, high = max(whole[0], int(bounds.min)), min(whole[1], int(bounds.max))
         array = rng.integers(low, max(low + 1, high), shape).astype(dtype.numpy)
     return Tensor(spec.name, dtype, shape, array)
+
+
+def repeated(known: Description, tensors: Sequence[Tensor], times: int) -> list[Tensor]:
+    """Return a request with all rows of another so many times over.
+
+    Raises ConfigError for a servable whose requests cannot carry several rows.
+    """
+    if not known.batch.batched:
+        raise ConfigError(
+            f"requests of servable {known.servable!r} cannot carry several rows", code="bad_input"
+        )
+    return [
+        tensor if axis is None else _repeated(tensor, axis, times)
+        for tensor, axis in zip(tensors, known.batch.inputs, strict=True)
+    ]
+
+
+def _repeated(tensor: Tensor, axis: int, times: int) -> Tensor:
+    shape = tuple(n * times if i == axis else n for i, n in enumerate(tensor.shape))
+    if tensor.array is not None:
+        array = np.concatenate([tensor.array] * times, axis)
+        return Tensor(tensor.name, tensor.dtype, shape, array)
+    items = np.empty(len(tensor.items or ()), dtype=object)
+    items[:] = tensor.items or ()
+    many = np.concatenate([items.reshape(tensor.shape)] * times, axis)
+    return Tensor(tensor.name, tensor.dtype, shape, items=many.reshape(-1).tolist())

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
+from serving.cli.bench_inputs import input_options, requests, require_packages
+from serving.cli.live_line import LiveLine
 from serving.cli.options import Seconds
+from serving.cli.report import columns, write_json
 from serving.cli.server_call import Server, quoted, url_option
 from serving.errors import ConfigError, ServingError, Unavailable
 
 if TYPE_CHECKING:
     from serving.bench.load import Load
-    from serving.bench.payload import Payload
     from serving.request import Description
 
 _GRPC = "localhost:5500"
 _TIMEOUT_S = 30.0
-_REQUESTS = 16
-"""How many different requests are made up where no inputs are given."""
 
 _EPILOG = """
 \b
@@ -74,42 +72,6 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         return found
 
 
-class Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
-    """``NAME:1,128``: the shape of an input."""
-
-    name = "shape"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        """Return name and sizes."""
-        if isinstance(value, tuple):
-            return value
-        name, _, sizes = str(value).rpartition(":")
-        try:
-            return name, tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form NAME:1,128", param, ctx)
-
-
-class Range(click.ParamType[tuple[int, int]]):
-    """``LOW:HIGH``: whole numbers from LOW up to, not with, HIGH."""
-
-    name = "range"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Return both ends."""
-        if isinstance(value, tuple):
-            return value
-        low, _, high = str(value).partition(":")
-        try:
-            return int(low), int(high)
-        except ValueError:
-            self.fail(f"{value!r} is not of the form LOW:HIGH, such as 0:30000", param, ctx)
-
-
 @click.command(
     "bench",
     epilog=_EPILOG,
@@ -121,11 +83,6 @@ class Range(click.ParamType[tuple[int, int]]):
 @click.option(
     "--grpc-url", envvar="SERVING_URL", default=_GRPC, show_default=True, metavar="HOST:PORT",
     help="The server's gRPC address, for --protocol grpc.",
-)  # fmt: skip
-@click.option(
-    "--protocol", type=click.Choice(["predict", "v2-json", "v2-binary", "grpc"]),
-    default="predict", show_default=True,
-    help="POST /predict, V2 over HTTP with JSON or raw tensors, or V2 over gRPC.",
 )  # fmt: skip
 @click.option(
     "--concurrency", type=Numbers(whole=True), metavar="N,N,...",
@@ -143,19 +100,7 @@ class Range(click.ParamType[tuple[int, int]]):
     "--warm-up-s", type=Seconds(min=0), default=1.0, show_default=True, metavar="S",
     help="Load before each run that does not count.",
 )  # fmt: skip
-@click.option("--inputs", metavar="FILE", help="Inputs to send, as `serving predict` takes them.")
-@click.option(
-    "--rows", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-    help="Rows in each request that is made up.",
-)  # fmt: skip
-@click.option(
-    "--shape", "shapes", type=Shape(), multiple=True, metavar="NAME:1,128",
-    help="Whole shape of an input that is made up, where sizes vary.",
-)  # fmt: skip
-@click.option(
-    "--whole", type=Range(), default=(0, 2), metavar="LOW:HIGH",
-    help="Range of made-up whole numbers, HIGH not among them.  [default: 0:2]",
-)  # fmt: skip
+@input_options
 @click.option("--no-check", is_flag=True, help="Do not compare answers.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -183,8 +128,10 @@ def bench_command(
     plot_file: Path | None,
 ) -> None:
     """Send load to SERVABLE of a running server; print throughput, latencies and batch sizes."""
-    _require_packages(plot_file)
+    packages = {"hdrh": "hdrhistogram", **({"matplotlib": "matplotlib"} if plot_file else {})}
+    require_packages("bench", packages)
     from serving.bench import plot
+    from serving.bench.payload import payload
     from serving.bench.point import HEADER, notes, row, to_json
     from serving.bench.sweep import Plan, measure
 
@@ -192,10 +139,11 @@ def bench_command(
         plot.check_name(plot_file)
     server = Server(url, _TIMEOUT_S)
     known = _look(server, servable)
-    payloads, source = _payloads(protocol, known, inputs, rows, dict(shapes), whole)
+    tensors, source = requests(known, inputs, rows, dict(shapes), whole)
+    payloads = [payload(protocol, known, each) for each in tensors]
     host, port = _address(grpc_url if protocol == "grpc" else url)
     base = f"/v2/models/{quoted(servable)}"
-    line = _Line()
+    line = LiveLine()
     points = measure(
         Plan(
             servable=servable,
@@ -222,29 +170,16 @@ def bench_command(
     }
     if json_file is None or str(json_file) != "-":
         click.echo(f"{servable} version {known.version} over {protocol}, inputs: {source}")
-        for text in _columns([list(HEADER), *map(row, points)]):
+        for text in columns([list(HEADER), *map(row, points)]):
             click.echo(text)
         for note in notes(points):
             click.echo(f"note: {note}")
     if json_file is not None:
-        _write_json(json_file, to_json(points, about))
+        write_json(json_file, to_json(points, about))
     if plot_file is not None:
         plot.write(plot_file, points, about)
     if not any(p.answers for p in points):
         raise Unavailable("no request was answered rightly", code="refused")
-
-
-def _require_packages(plot_file: Path | None) -> None:
-    import importlib.util
-
-    wanted = {"hdrh": "hdrhistogram", **({"matplotlib": "matplotlib"} if plot_file else {})}
-    missing = [name for module, name in wanted.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ConfigError(
-            f"serving bench needs {' and '.join(missing)}",
-            code="missing_package",
-            fix="pip install 'serving[bench]'",
-        )
 
 
 def _look(server: Server, servable: str) -> Description:
@@ -257,38 +192,6 @@ def _look(server: Server, servable: str) -> Description:
     except ServingError:
         config = {}  # not every V2 server has this part
     return described(servable, metadata, config)
-
-
-def _payloads(
-    protocol: str,
-    known: Description,
-    inputs: str | None,
-    rows: int,
-    shapes: dict[str, tuple[int, ...]],
-    whole: tuple[int, int],
-) -> tuple[list[Payload], str]:
-    """Return the requests to send and where their inputs come from."""
-    from serving.bench.payload import payload
-    from serving.bench.sample import generate
-    from serving.cli.given import Reader
-    from serving.client.inputs import to_tensors
-    from serving.client.rows import group
-
-    example = known.details.get("example")
-    if inputs is not None:
-        given, source = Reader(known, None).file(inputs), inputs
-    elif example is not None and not shapes and rows == 1:
-        given, source = (
-            Reader(known, None).document(example["request"], "its example"),
-            "its example",
-        )
-    else:
-        made = generate(known, rows, shapes, whole, _REQUESTS)
-        return [payload(protocol, known, tensors) for tensors in made], "made up"
-    if given.rows is None:
-        return [payload(protocol, known, to_tensors(given.inputs, known))], source
-    requests = [part.inputs for one in given.rows for part in group([one], known)]
-    return [payload(protocol, known, tensors) for tensors in requests], source
 
 
 def _loads(concurrency: tuple[int, ...] | None, rate: tuple[float, ...] | None) -> list[Load]:
@@ -311,39 +214,3 @@ def _address(url: str) -> tuple[str, int]:
     if not parts.hostname or not port:
         raise ConfigError(f"{url} is no address", where="--url", expected="such as localhost:1500")
     return parts.hostname, port
-
-
-def _write_json(file: Path, document: dict[str, Any]) -> None:
-    text = json.dumps(document, indent=1)
-    if str(file) == "-":
-        click.echo(text)
-        return
-    try:
-        file.write_text(text + "\n")
-    except OSError as error:
-        raise ConfigError(f"--json {file} cannot be written: {error.strerror}") from None
-
-
-def _columns(lines: list[list[str]]) -> list[str]:
-    sizes = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return [
-        "  ".join(cell.rjust(size) for cell, size in zip(line, sizes, strict=True))
-        for line in lines
-    ]
-
-
-class _Line:
-    """A line on a terminal that is written over; nothing where there is no terminal."""
-
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-
-    def tell(self, text: str) -> None:
-        """Show a text in place of the last."""
-        if self._live:
-            click.echo(f"\r\x1b[2K{text[:120]}", nl=False, err=True)
-
-    def clear(self) -> None:
-        """Leave an empty line."""
-        if self._live:
-            click.echo("\r\x1b[2K", nl=False, err=True)

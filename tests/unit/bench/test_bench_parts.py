@@ -18,7 +18,7 @@ from serving.bench.load import Load
 from serving.bench.payload import answer, http_request, payload, refusal
 from serving.bench.point import batches_between, notes, point, row
 from serving.bench.record import Record
-from serving.bench.sample import generate
+from serving.bench.sample import generate, repeated
 from serving.bench.target import described
 from serving.errors import ConfigError, InvalidRequest
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
@@ -200,3 +200,33 @@ def test_a_plot_is_written_in_each_form(tmp_path: Path, ending):
 def test_a_plot_of_another_ending_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"a name ending in \.png"):
         plot.check_name(tmp_path / "plot.gif")
+
+
+def test_repeated_requests_hold_all_rows_so_many_times():
+    known = described("m", METADATA, {})
+    (request,) = generate(known, 2, {"words": (2, 3)}, (0, 9), 1)
+    x, words, ids = repeated(known, request, 3)
+    assert (x.shape, words.shape, ids.shape) == ((6, 4), (6, 3), (6, 2))
+    assert np.array_equal(x.array, np.tile(request[0].array, (3, 1)))
+    assert words.items == list(request[1].items) * 3
+    assert payload("v2-binary", known, [x, words, ids]).rows == 6
+
+
+def test_what_does_not_batch_cannot_be_repeated():
+    known = described("m", {k: v for k, v in METADATA.items() if k != "properties"}, {})
+    (request,) = generate(known, 1, {}, (0, 9), 1)
+    with pytest.raises(ConfigError, match="cannot carry several rows"):
+        repeated(known, request, 2)
+
+
+def test_settings_are_drawn_by_their_names(tmp_path: Path):
+    record = Record()
+    record.answered(0.004, 1)
+    points = [point(Load(clients=4), record, 1.0, {}, 0.1)] * 2
+    about = {"servable": "m", "protocol": "grpc"}
+    page = tmp_path / "x.html"
+    plot.write(page, points, about, ["as it <is>", "batch 8"])
+    text = page.read_text()
+    assert "<th>SETTING</th>" in text
+    assert "<td>as it &lt;is&gt;</td>" in text
+    assert "<td>batch 8</td>" in text

@@ -1,0 +1,391 @@
+"""``serving tune``: find the settings with which a servable is fastest on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serving.cli.bench_inputs import input_options, requests, require_packages
+from serving.cli.live_line import LiveLine
+from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
+from serving.cli.report import columns, write_json
+from serving.errors import ConfigError
+
+if TYPE_CHECKING:
+    from serving.request import Description
+    from serving.tensor import Tensor
+    from serving.tune.machine import Machine
+    from serving.tune.overlay import Subject
+    from serving.tune.report import Typical
+    from serving.tune.session import Result, Wish
+
+_MOST_WORKERS = 64
+_NOISY = 0.1
+
+_EPILOG = """
+\b
+Examples:
+  serving tune --model-dir servables digits --latency-ms 20
+  serving tune --model-dir servables digits --concurrency 16 --workers 1,2,4 --write
+  serving tune --model-dir servables digits --rate 500 --plot digits.html
+  serving tune --model-dir models mine --inputs traffic.npz --protocol grpc --max-time-s 900
+
+\b
+It starts a server of its own, on free ports and a copy of the servable, and measures settings
+under load: max_batch_size, max_queue_delay_ms, threads (keys of servable.toml) and --workers of
+the server. What serves now is not touched, but stop other work on the machine: it would be
+measured too.
+
+\b
+What is best:
+  --concurrency N   most requests a second from N clients, each of which sends its next request
+                    when it has its answer; that is the shortest mean latency for them, too
+  --rate R          the shortest p99 when R requests a second come, whatever the server does
+  --latency-ms MS   the same among the settings whose p99 is MS at most
+
+\b
+A setting takes the place of another only when it was better in turns by more than the noise (and
+by 5 % at least, 10 % in p99); among equals the default is kept. At the end the result is held
+against the present settings once more. The difference for servable.toml is printed; --write makes
+it, leaving all else in the file as it is. Exit code 10: nothing meets --latency-ms; 130: Ctrl-C,
+which writes nothing.
+
+\b
+Inputs are, in this order: those of --inputs (what `serving predict` takes: .json, .npz, .npy, a
+picture, ...); the example that lies beside the servable; made up from its signature.
+
+\b
+The forecast at the end is an upper bound, from costs that were measured: what more workers, and
+front ends on cores of their own, would bring. Lines below it hold it against what was measured.
+"""
+
+
+class Workers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas, each once."""
+
+    name = "workers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the numbers, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(dict.fromkeys(int(part) for part in str(value).split(",")))
+        except ValueError:
+            found = ()
+        if not found or not all(1 <= number <= _MOST_WORKERS for number in found):
+            self.fail(
+                f"{value!r} is not whole numbers from 1 to {_MOST_WORKERS} with commas, "
+                "such as 1,2",
+                param,
+                ctx,
+            )
+        return found
+
+
+@click.command(
+    "tune",
+    epilog=_EPILOG,
+    short_help="Find the best settings of a servable on this machine.",
+    context_settings={"max_content_width": 100},
+)
+@click.argument("servable")
+@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
+@click.option(
+    "--latency-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS",
+    help="The p99 that must be kept, in milliseconds.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", type=click.IntRange(1, 10_000), metavar="N",
+    help="Clients of a closed loop.  [default: 64]",
+)  # fmt: skip
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True, max=1e6), metavar="R",
+    help="In place of clients: requests a second of an open loop.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=Workers(), metavar="N,N,...",
+    help="Numbers of workers to try; the first is what you have now.  [default: 1, and up to the "
+    "cores in doubles]",
+)  # fmt: skip
+@input_options
+@click.option(
+    "--max-time-s", type=Seconds(min=1), default=300.0, show_default=True, metavar="S",
+    help="About how long it may take; what was not tried by then is not.",
+)  # fmt: skip
+@click.option(
+    "--duration-s", type=Seconds(min=0.1), metavar="S",
+    help="Length of each measurement.  [default: long enough for 1,000 answers]",
+)  # fmt: skip
+@click.option(
+    "--write/--dry-run", default=False, show_default=True,
+    help="Change servable.toml, or print what would change.",
+)  # fmt: skip
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Write all figures to a file; - is standard output.",
+)  # fmt: skip
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Draw every setting, latency over throughput: .png, .svg, or .html with a table.",
+)  # fmt: skip
+@click.pass_context
+def tune_command(
+    ctx: click.Context,
+    servable: str,
+    model_dir: Path,
+    latency_ms: float | None,
+    concurrency: int | None,
+    rate: float | None,
+    workers: tuple[int, ...] | None,
+    protocol: str,
+    inputs: str | None,
+    rows: int,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    whole: tuple[int, int],
+    max_time_s: float,
+    duration_s: float | None,
+    write: bool,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    """Find the settings with which SERVABLE is fastest here, under your load and latency target."""
+    if concurrency is not None and rate is not None:
+        raise click.UsageError("give --concurrency or --rate, not both")
+    packages = {"hdrh": "hdrhistogram", "tomlkit": "tomlkit"}
+    require_packages("tune", packages | ({"matplotlib": "matplotlib"} if plot_file else {}))
+    from serving.bench import plot
+    from serving.bench.load import Load
+    from serving.tune.machine import this_machine
+    from serving.tune.session import Session, Telling, Wish
+
+    if plot_file is not None:
+        plot.check_name(plot_file)
+    subject = _subject(model_dir, servable, write)
+    machine = this_machine()
+    load = Load(rate=rate) if rate is not None else Load(clients=concurrency or 64)
+    numbers = workers or _doubles(machine.cores)
+    wish = Wish(load, protocol, latency_ms, numbers, max_time_s, duration_s)
+    quiet = json_file is not None and str(json_file) == "-"
+    line = LiveLine()
+
+    def say(text: str) -> None:
+        line.clear()
+        if not quiet:
+            click.echo(text)
+
+    def made(known: Description) -> tuple[list[list[Tensor]], str]:
+        return requests(known, inputs, rows, dict(shapes), whole)
+
+    say(f"{servable} version {subject.version}: {_wish_text(wish)}")
+    try:
+        with (
+            _sigterm_as_interrupt(),
+            tempfile.TemporaryDirectory(prefix="serving-tune-") as scratch,
+        ):
+            telling = Telling(line.tell, say)
+            result = Session(subject, wish, machine, made, telling, Path(scratch)).run()
+    except KeyboardInterrupt:
+        line.clear()
+        click.echo("Stopped: nothing was written.", err=True)
+        ctx.exit(128 + signal.SIGINT)
+    line.clear()
+    _Ending(result, subject, machine, write, say).tell()
+    if json_file is not None:
+        write_json(json_file, _document(result, machine))
+    if plot_file is not None:
+        _draw(plot_file, result)
+    _check_target(result)
+
+
+def _subject(model_dir: Path, servable: str, write: bool) -> Subject:
+    from serving.tune.overlay import find
+
+    subject = find(model_dir, servable)
+    if write and subject.folder is None:
+        raise ConfigError(
+            f"servable {servable!r} is a bare file, with no folder for a servable.toml",
+            where="--write",
+            fix=f"move it to {servable}/1/ in the model directory",
+        )
+    return subject
+
+
+def _doubles(cores: int) -> tuple[int, ...]:
+    return tuple(1 << p for p in range(cores.bit_length()) if 1 << p <= cores)
+
+
+def _wish_text(wish: Wish) -> str:
+    from serving.tune.report import About
+
+    about = About("", 0, wish.protocol, "", wish.load, wish.target_ms)
+    return f"{about.goal_text}, {about.load_text} over {wish.protocol}"
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the tuning as Ctrl-C does: its server is stopped first."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Ending:
+    """Tells what came of it and, if that was asked for, writes it."""
+
+    def __init__(
+        self, result: Result, subject: Subject, machine: Machine, write: bool, say: Any
+    ) -> None:
+        from serving.tune.report import typical
+
+        self._result = result
+        self._subject = subject
+        self._machine = machine
+        self._write = write
+        self._say = say
+        self._before = typical(result.measured, result.start)
+        setting = result.outcome.setting
+        self._after = typical(result.measured, setting) if result.outcome.better else None
+
+    def tell(self) -> None:
+        """Print tables, forecast, and what to set."""
+        from serving.tune import report
+
+        result, say = self._result, self._say
+        say("")
+        self._table(report.comparison(self._before, self._after))
+        for setting, problem in result.problems.items():
+            say(f"note: with {report.short(setting, result.start)}: {problem}")
+        if not result.outcome.complete:
+            say("note: the time was over before all was tried; --max-time-s gives more")
+        self._noise()
+        self._forecast()
+        if not result.outcome.met:
+            return  # the error says it
+        if self._after is None:
+            say("\nNothing that was tried is surely better than what is set: leave it so.")
+            return
+        self._settings(self._after)
+
+    def _noise(self) -> None:
+        outcome = self._result.outcome
+        if outcome.noise > _NOISY:
+            self._say(
+                f"note: two measurements of one setting differ by {math.expm1(outcome.noise):.0%} "
+                "here, so that only larger gains are seen: is other work going on?"
+            )
+        if outcome.gain and not outcome.better:
+            self._say(
+                f"note: in the last comparison the best that was found was "
+                f"{math.expm1(outcome.gain):+.0%}, which may be chance"
+            )
+
+    def _forecast(self) -> None:
+        from serving.tune.report import prediction_lines
+
+        found, say = self._result.prediction, self._say
+        if found is None:
+            say(f"note: no forecast: {self._result.reason}")
+            return
+        costs, table, checks = prediction_lines(found)
+        say(f"\nForecast, not measured: requests/s of {found.load.clients} clients at most,")
+        say("and the limit, with cores for everything (this version has one front end)")
+        self._table(table)
+        for text in costs:
+            say(f"from: {text}")
+        for text in checks:
+            say(f"here, with {self._machine.cores} cores: {text}")
+
+    def _settings(self, after: Typical) -> None:
+        from serving.tune import settings_file
+        from serving.tune.report import comments
+        from serving.tune.setting import SERVABLE_KEYS
+
+        subject, say = self._subject, self._say
+        changes = after.setting.changes(self._result.start)
+        if "workers" in changes:
+            say(
+                f"\nFor the server: serving start --workers {changes['workers']} "
+                f"(or workers = {changes['workers']} in the file of --config)"
+            )
+        keys = {name: changes[name] for name in SERVABLE_KEYS if name in changes}
+        if not keys:
+            return
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        told = comments(self._result.about, self._machine.text, when, self._before, after)
+        data = subject.data or b""
+        changed = settings_file.edited(data, keys, told, subject.file)
+        if self._write and subject.folder is not None:
+            settings_file.replace(subject.folder, subject.data, changed)
+            say(f"\nWritten to {subject.file}:")
+        else:
+            say(f"\nFor {subject.file}; --write makes this change:")
+        say(settings_file.difference(data, changed, subject.file))
+
+    def _table(self, lines: Sequence[Sequence[str]]) -> None:
+        for text in columns([list(line) for line in lines]):
+            self._say(text)
+
+
+def _check_target(result: Result) -> None:
+    """Raise ConfigError when no setting that was measured meets the target."""
+    from serving.tune.report import each, figure, short, typical
+
+    if result.outcome.met:
+        return
+    settings = [setting for setting, _ in each(result.measured)]
+    best = min((typical(result.measured, s) for s in settings), key=lambda t: t.p99_ms)
+    assert result.about.target_ms is not None
+    if best.p99_ms <= result.about.target_ms:
+        raise ConfigError(
+            f"no setting was shown to keep a p99 of {result.about.target_ms:g} ms in this time; "
+            "nothing was written",
+            code="target_missed",
+            given=f"{best.p99_ms:.3g} ms now and then ({short(best.setting, result.start)})",
+            fix="a longer --max-time-s, and no other work on the machine",
+        )
+    raise ConfigError(
+        f"no setting that was measured keeps a p99 of {result.about.target_ms:g} ms; nothing was "
+        "written",
+        code="target_missed",
+        given=f"at best {best.p99_ms:.3g} ms at {figure(best.rate)} requests/s "
+        f"({short(best.setting, result.start)})",
+        fix="a smaller --concurrency or --rate, a faster model, or a longer target",
+    )
+
+
+def _document(result: Result, machine: Machine) -> dict[str, Any]:
+    from serving.tune.report import document
+
+    return document(
+        result.about, asdict(machine), result.outcome, result.start, result.measured,
+        result.decisions, result.prediction,
+    )  # fmt: skip
+
+
+def _draw(file: Path, result: Result) -> None:
+    from serving.bench import plot
+    from serving.tune.report import each, short
+
+    pairs = each(result.measured)
+    about = {
+        "servable": result.about.servable,
+        "protocol": result.about.protocol,
+        "load": result.about.load_text,
+        "wanted": result.about.goal_text,
+    }
+    names = [short(setting, result.start) for setting, _ in pairs]
+    plot.write(file, [point for _, point in pairs], about, names)
