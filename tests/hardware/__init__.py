@@ -1,0 +1,1 @@
+"""The backends on real devices; skipped, with the reason, where there are none."""
