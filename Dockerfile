@@ -2,12 +2,71 @@
 #
 #   docker build -t serving .
 #   docker run --rm -p 127.0.0.1:1500:1500 -p 127.0.0.1:5500:5500 -v "$PWD/servables:/models:ro" serving
+#
+# For NVIDIA GPUs and Ascend devices there are targets on their vendors' images, which bring the
+# engine; the versions must suit the driver of the machine:
+#
+#   docker build --target gpu -t serving:gpu .          then: docker run --gpus all ... serving:gpu
+#   docker build --target ascend -t serving:ascend .    then: docker run --runtime ascend ...
+
+ARG TENSORRT_IMAGE=nvcr.io/nvidia/tensorrt:25.09-py3
+ARG CANN_IMAGE=quay.io/ascend/cann:8.5.0-910b-ubuntu22.04-py3.11
 
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY serving ./serving
 RUN python -m venv /opt/serving && /opt/serving/bin/pip install --no-cache-dir .
+
+# The packages of the engines are the image's own: --system-site-packages.
+FROM ${TENSORRT_IMAGE} AS gpu
+WORKDIR /src
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY serving ./serving
+RUN python3 -m venv --system-site-packages /opt/serving \
+    && /opt/serving/bin/pip install --no-cache-dir ".[gpu]" \
+    && useradd --system --uid 10001 --create-home --home-dir /cache serving
+ENV PATH=/opt/serving/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    SERVING_HOST=0.0.0.0 \
+    SERVING_MODEL_DIR=/models \
+    SERVING_CACHE_DIR=/cache \
+    SERVING_LOG_FORMAT=json \
+    SERVING_DEVICES=cpu,gpu
+USER 10001
+WORKDIR /models
+VOLUME /cache
+EXPOSE 1500 5500
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('SERVING_REST_PORT', '1500') + '/v2/health/live', timeout=4)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["serving"]
+CMD ["start"]
+
+# pyACL and atc are found through the variables that set_env.sh sets, so the entry point reads it.
+FROM ${CANN_IMAGE} AS ascend
+WORKDIR /src
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY serving ./serving
+RUN python3 -m venv --system-site-packages /opt/serving \
+    && /opt/serving/bin/pip install --no-cache-dir . \
+    && useradd --system --uid 10001 --create-home --home-dir /cache serving
+ENV PATH=/opt/serving/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    SERVING_HOST=0.0.0.0 \
+    SERVING_MODEL_DIR=/models \
+    SERVING_CACHE_DIR=/cache \
+    SERVING_LOG_FORMAT=json \
+    SERVING_DEVICES=cpu,ascend
+USER 10001
+WORKDIR /models
+VOLUME /cache
+EXPOSE 1500 5500
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('SERVING_REST_PORT', '1500') + '/v2/health/live', timeout=4)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/bin/bash", "-c", ". /usr/local/Ascend/ascend-toolkit/set_env.sh && exec serving \"$@\"", "serving"]
+CMD ["start"]
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /cache serving

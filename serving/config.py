@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class BackendSettings:
+    """Where a backend's workers and helpers run: ``[backends.NAME]`` of the server's file.
+
+    ``python`` is the interpreter that has the engine, empty for the server's own; ``env`` are
+    environment variables beside the server's. ``module`` names the package to import where there
+    are several of one engine (TensorRT: ``tensorrt`` or ``tensorrt_rtx``). ``options`` are the
+    backend's own, and what a servable's ``[options.NAME]`` are laid over.
+    """
+
+    python: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    module: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def interpreter(self) -> str:
+        """The interpreter of its workers and helpers."""
+        return self.python or sys.executable
+
+    def environment(self, backend: str) -> dict[str, str]:
+        """Return the variables of its processes, beside those of the server's environment."""
+        chosen = {f"SERVING_{backend.upper()}_MODULE": self.module} if self.module else {}
+        return {**self.env, **chosen}
 
 
 @dataclass(frozen=True)
@@ -11,7 +39,7 @@ class ServerSettings:
     """Everything ``serving start`` can be told.
 
     Ports: 0 picks a free one. ``workers`` counts CPU workers. Sizes are in MiB, times in seconds.
-    ``grpc_engine`` is grpcio, or lane: this project's own server for gRPC.
+    ``grpc_engine`` is lane, this project's own server for gRPC, or grpcio.
     ``tls_cert`` and ``tls_key`` turn TLS on for both ports; with ``tls_client_ca`` clients must
     show a certificate of that authority.
     ``model_control`` is none, poll or explicit; ``load_servables`` names what explicit control
@@ -21,7 +49,8 @@ class ServerSettings:
     ``run_timeout_s`` bounds one run, ``heartbeat_timeout_s`` a worker's silence and
     ``worker_memory_limit_mb`` its memory, each 0 for no bound;
     ``cache_mb`` the converted models that are kept in ``cache_dir``. ``client_shared_memory`` lets
-    clients on this machine name shared memory of theirs.
+    clients on this machine name shared memory of theirs. ``devices`` is a list as
+    ``serving.devices`` reads it; ``backends`` says by name where engines live.
     """
 
     model_dir: Path
@@ -30,7 +59,8 @@ class ServerSettings:
     grpc_port: int = 5500
     devices: str = "cpu"
     workers: int = 1
-    grpc_engine: str = "grpcio"
+    backends: Mapping[str, BackendSettings] = field(default_factory=dict)
+    grpc_engine: str = "lane"
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None

@@ -19,12 +19,20 @@ from serving.tensor import Array, Tensor, element_count
 
 
 class BatchBuffer:
-    """Owns an input and (where output sizes are known) an output segment for a while."""
+    """Owns an input and (where output sizes are known) an output segment for a while.
+
+    The last ``spare`` rows are for filler, not for requests.
+    """
 
     def __init__(
-        self, layout: Layout, arena: Arena, on_free: Callable[[BatchBuffer], None]
+        self,
+        layout: Layout,
+        arena: Arena,
+        on_free: Callable[[BatchBuffer], None],
+        spare: int = 0,
     ) -> None:
         self.layout = layout
+        self._room = layout.rows - spare
         self._arena = arena
         self._on_free = on_free
         self.input: Segment = arena.take(max(1, layout.input_bytes), writable_elsewhere=False)
@@ -36,6 +44,7 @@ class BatchBuffer:
                 arena.give(self.input)
                 raise
         self._inputs = self.input.views(layout.id, layout.inputs, layout.rows)
+        self._outputs: list[Array] | None = None
         self.filled = 0
         self._heap = layout.heap_offset
         self._has_strings = any(f.dtype.is_bytes for f in layout.inputs)
@@ -43,7 +52,7 @@ class BatchBuffer:
 
     def fits(self, rows: int, text_bytes: int) -> bool:
         """Return whether so many more rows, with so much text, have room."""
-        if self.filled + rows > self.layout.rows:
+        if self.filled + rows > self._room:
             return False
         return not self._has_strings or self._heap + text_bytes <= self.layout.input_bytes
 
@@ -96,12 +105,14 @@ class BatchBuffer:
 
     def outputs(self, first: int, rows: int) -> list[Array]:
         """Return views of the outputs' rows, rows first; only for known output sizes."""
-        layout, fields = self.layout, self.layout.outputs
-        assert self.output is not None
+        fields, views = self.layout.outputs, self._outputs
         assert fields is not None
-        views = self.output.views(layout.id, fields, layout.rows)
+        if views is None:
+            assert self.output is not None
+            views = self._outputs = self.output.views(self.layout.id, fields, self.layout.rows)
+        end = first + rows
         return [
-            whole if field.axis is None else whole[first : first + rows]
+            whole if field.axis is None else whole[first:end]
             for field, whole in zip(fields, views, strict=True)
         ]
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Dict, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever a message changes; a worker of another build is refused at hello."""
 
 MAX_DATAGRAM = 160 * 1024
@@ -36,7 +36,7 @@ class Load:
     """Load a model and warm it. ``prove`` asks for the batch runs that confirm ``batch``.
 
     ``warmup`` are the samples that must run, as ``WarmUp`` writes them; ``sample`` is the path of
-    a request that is known to be proper, empty if there is none.
+    a request that is known to be proper, empty if there is none. ``options`` are the backend's own.
     """
 
     KIND: ClassVar[int] = 1
@@ -51,6 +51,7 @@ class Load:
     prove: bool
     warmup: Sequence[Dict[str, Any]] = ()
     sample: str = ""
+    options: Dict[str, str] = field(default_factory=dict)
 
 
 def leniently(order: Load) -> Load:
@@ -116,7 +117,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model is loaded and warm. ``batch`` is the claim as the runs left it."""
+    """A model is loaded and warm. ``batch`` is the claim as the runs left it.
+
+    ``gears`` are the only numbers of rows that a run of it may have, None where any will do.
+    """
 
     KIND: ClassVar[int] = 17
     model: int
@@ -125,6 +129,7 @@ class Loaded:
     load_ms: float
     warm_ms: float
     note: str = ""
+    gears: Optional[Tuple[int, ...]] = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,14 @@ class Registered:
 
     KIND: ClassVar[int] = 22
     digest: str
+
+
+@dataclass(frozen=True)
+class DeviceGone:
+    """The worker's device is beyond use: it ends, and what it ran may be run elsewhere."""
+
+    KIND: ClassVar[int] = 23
+    reason: str
 
 
 # -- run link: master to worker ---------------------------------------------------------------
@@ -329,7 +342,7 @@ class Call:
 Message = Union[
     Load, Unload, Cancel, Ping, Stop, Hello, Progress, Loaded, LoadFailed, Unloaded, Pong,
     Lend, Forget, Define, Grant, Deny, Run, Done, Failed, More,
-    Registered, StageRun, StageDone, Call, CallDone, CallFailed,
+    Registered, StageRun, StageDone, Call, CallDone, CallFailed, DeviceGone,
 ]  # fmt: skip
 
 _JSON_KINDS: Dict[int, Type[Any]] = {
@@ -337,7 +350,7 @@ _JSON_KINDS: Dict[int, Type[Any]] = {
     for c in (
         Load, Unload, Cancel, Ping, Stop, Hello, Progress, Loaded, LoadFailed, Unloaded, Pong,
         Lend, Forget, Define, Grant, Deny, Failed, More,
-        Registered, Call, CallDone, CallFailed,
+        Registered, Call, CallDone, CallFailed, DeviceGone,
     )
 }  # fmt: skip
 
@@ -410,6 +423,8 @@ def _decode(data: bytes) -> Message:
         fields["drop"] = tuple(fields["drop"])
     elif cls is Load:
         fields["warmup"] = tuple(fields.get("warmup", ()))
+    elif cls is Loaded and fields.get("gears") is not None:
+        fields["gears"] = tuple(fields["gears"])
     message: Message = cls(**fields)
     return message
 

@@ -14,6 +14,7 @@ import click
 
 from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
 from serving.config import ServerSettings
+from serving.devices import KINDS, parse_devices
 from serving.errors import LoadError
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ _INSPECT_TIMEOUT_S = 120.0
     metavar="S",
 )
 @option(
+    "devices",
+    "What a server would have: cpu, gpu, ascend, or numbers of them; they are not looked for.",
+    default=ServerSettings.devices,
+    metavar="LIST",
+)
+@option(
     "cache-dir",
     "Folder of converted models, shared with serving start.",
     type=Folder(),
@@ -57,6 +64,7 @@ _INSPECT_TIMEOUT_S = 120.0
 def list_command(
     model_dir: Path,
     inspect_timeout_s: float,
+    devices: str,
     cache_dir: Path | None,
     cache_mb: int,
     verbose: bool,
@@ -76,6 +84,7 @@ def list_command(
     from serving.repository.conversions import Conversions
     from serving.repository.scanner import scan
 
+    asked = parse_devices(devices)
     found = scan(model_dir)
     with (
         _quiet(unless=verbose),
@@ -84,12 +93,13 @@ def list_command(
     ):
         defined = asyncio.run(_definitions(found, inspect_timeout_s))
         questions = []
-        for path, settings, whole in inventory.wanted_files(found, defined):
-            kind = conversions.ask(path, settings, as_exported=whole)
+        for path, settings in inventory.wanted_files(found, defined):
+            kind = conversions.ask(path, settings)
             questions.append(kept.enter_context(contextlib.closing(kind)).question)
         looked = inspector.inspect(questions, timeout_s=inspect_timeout_s, module=inspector.HELPER)
         artifacts = asyncio.run(looked)
-    listed = inventory.take(found, artifacts, model_dir, defined)
+    kinds = tuple(asked.kinds) or KINDS
+    listed = inventory.take(found, artifacts, model_dir, defined, kinds)
     if as_json:
         click.echo(json.dumps(inventory.to_json(listed), indent=2))
         return

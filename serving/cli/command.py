@@ -1,24 +1,18 @@
 """The root of the command line: help that teaches, version, and errors turned into exit codes.
 
-Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+Everything heavy is imported inside the commands, so that ``--help`` answers at once; a command is
+imported when it is the one that was asked for, so that ``start`` need not wait for the others.
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from serving import __version__
-from serving.cli.bench import bench_command
-from serving.cli.catalogue import list_command
-from serving.cli.convert import convert_command
-from serving.cli.inspect import inspect_command
-from serving.cli.load import load_command
-from serving.cli.predict import predict_command
-from serving.cli.start import start_command
-from serving.cli.status import status_command
-from serving.cli.unload import unload_command
 from serving.errors import ServingError
 from serving.exit_codes import ExitCode, exit_code_for
 
@@ -27,10 +21,12 @@ _EPILOG = """
 Examples:
   serving start --model-dir servables
   serving list --model-dir servables -v
+  serving devices
   serving predict digits servables/digits/sample.json
   serving inspect net.mindir
   serving convert net.mindir -o net.onnx
   serving bench digits --concurrency 1,8,64
+  serving tune --model-dir servables digits --latency-ms 20
   serving status
 
 \b
@@ -42,6 +38,37 @@ The model directory:
 \b
 Exit codes:
 """ + "\n".join(f"  {code.value}  {code.meaning}" for code in ExitCode)
+
+
+_COMMANDS = {
+    "start": "serving.cli.start:start_command",
+    "list": "serving.cli.catalogue:list_command",
+    "devices": "serving.cli.devices:devices_command",
+    "predict": "serving.cli.predict:predict_command",
+    "bench": "serving.cli.bench:bench_command",
+    "tune": "serving.cli.tune:tune_command",
+    "status": "serving.cli.status:status_command",
+    "load": "serving.cli.load:load_command",
+    "unload": "serving.cli.unload:unload_command",
+    "inspect": "serving.cli.inspect:inspect_command",
+    "convert": "serving.cli.convert:convert_command",
+}
+"""Where each is, as ``module:attribute``."""
+
+
+class _Commands(Mapping[str, click.Command]):
+    """The commands by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
 
 
 class _Root(click.Group):
@@ -57,20 +84,10 @@ class _Root(click.Group):
 
 @click.group(
     cls=_Root,
+    commands=_Commands(),
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="serving")
 def main() -> None:
     """Serve trained models (ONNX, MindIR) from a folder, over gRPC and REST."""
-
-
-main.add_command(start_command)
-main.add_command(list_command)
-main.add_command(predict_command)
-main.add_command(bench_command)
-main.add_command(status_command)
-main.add_command(load_command)
-main.add_command(unload_command)
-main.add_command(inspect_command)
-main.add_command(convert_command)

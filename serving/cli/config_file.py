@@ -18,6 +18,29 @@ def use_config_file(ctx: click.Context, _: click.Parameter, file: Path | None) -
     """
     if file is None:
         return
+    options = {
+        option.name: option
+        for option in ctx.command.params
+        if isinstance(option, click.Option) and option.name and option.expose_value
+    }
+    table = _read(file)
+    if "backend" in options and "backends" in table:
+        from serving.cli.backends import note_tables
+
+        note_tables(ctx, file, table.pop("backends"))
+    options.pop("backend", None)  # a table in the file
+    ctx.default_map = {key: _value(key, value, options, file, ctx) for key, value in table.items()}
+
+
+def use_backend_tables(ctx: click.Context, _: click.Parameter, file: Path | None) -> None:
+    """Take the tables of backends out of a server's file, and leave the rest to ``start``."""
+    if file is not None:
+        from serving.cli.backends import note_tables
+
+        note_tables(ctx, file, _read(file).get("backends", {}))
+
+
+def _read(file: Path) -> dict[str, Any]:
     from serving.repository.settings import read_toml
 
     try:
@@ -26,13 +49,7 @@ def use_config_file(ctx: click.Context, _: click.Parameter, file: Path | None) -
         problem = os.strerror(error.errno or 0)
         message = f"--config {file} cannot be read: {problem}"
         raise ConfigError(message, where="--config") from None
-    options = {
-        option.name: option
-        for option in ctx.command.params
-        if isinstance(option, click.Option) and option.name and option.expose_value
-    }
-    table = read_toml(data, str(file))
-    ctx.default_map = {key: _value(key, value, options, file, ctx) for key, value in table.items()}
+    return read_toml(data, str(file))
 
 
 def _value(

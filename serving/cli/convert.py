@@ -1,4 +1,4 @@
-"""``serving convert``: a MindIR file becomes an ONNX file, held against known answers if given."""
+"""``serving convert``: MindIR becomes ONNX, held against known answers if given; or an OM file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serving.cli.convert_om import SUFFIX, OmOrder, convert_to_om, parse_sizes
 from serving.cli.model_file import ask, existing, key_options, key_source, side
 from serving.errors import ConfigError, LoadError
 from serving.exit_codes import ExitCode
@@ -27,6 +28,8 @@ Examples:
   serving convert net_graph.mindir -o net.onnx
   NET_KEY=0123456789ABCDEF serving convert secret.mindir -o net.onnx --key-env NET_KEY
   serving convert net.mindir -o net.onnx --verify inputs.npz outputs.npz
+  serving convert net.onnx -o net.om --soc Ascend310P3 --batch-sizes 1,4,16
+  serving convert net.air -o net.om --option input_shape=x:1,3,224,224
 
 \b
 The two files for --verify, written where MindSpore is:
@@ -35,6 +38,8 @@ The two files for --verify, written where MindSpore is:
 
 \b
 Weights of more than 64 MiB in all go to a second file, NAME.onnx.data, which belongs beside it.
+For an output called NAME.om, the CANN toolkit's atc compiles ONNX, MindIR or AIR for an Ascend
+chip; no device is needed if --soc names it. docs/ascend.md lists the names for --option.
 Ends with {ExitCode.BAD_MODEL.value} if the file cannot be converted, with \
 {ExitCode.DIFFERS.value} if --verify finds a difference.
 """
@@ -43,13 +48,13 @@ Ends with {ExitCode.BAD_MODEL.value} if the file cannot be converted, with \
 @click.command(
     "convert",
     epilog=_EPILOG,
-    short_help="Convert a MindIR file to ONNX, without MindSpore.",
+    short_help="Convert MindIR to ONNX without MindSpore, or a model to OM by CANN's atc.",
     context_settings={"max_content_width": 100},
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE.onnx",
-    help="The ONNX file to write.",
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUTPUT",
+    help="The file to write: NAME.onnx, or NAME.om for an Ascend chip.",
 )  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Write over a file that is there.")
 @key_options
@@ -63,6 +68,12 @@ Ends with {ExitCode.BAD_MODEL.value} if the file cannot be converted, with \
     help="Largest difference allowed, as a part of the output's largest number; by default 1e-4 "
     "for FP32, 1e-2 for FP16, 0 for integers.",
 )  # fmt: skip
+@click.option("--soc", metavar="CHIP", help="The chip that an OM file is for, such as Ascend310P3; "
+              "by default that of this machine.")
+@click.option("--batch-sizes", metavar="N,...", help="The numbers of rows that an OM file takes at "
+              "once; by default the powers of two up to the usual largest batch.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
+              help="One of [options.ascend] in servable.toml; may be repeated.")
 @click.pass_context
 def convert_command(
     ctx: click.Context,
@@ -75,18 +86,31 @@ def convert_command(
     dec_mode: str | None,
     verify: tuple[Path, Path] | None,
     tolerance: float | None,
+    soc: str | None,
+    batch_sizes: str | None,
+    options: tuple[str, ...],
 ) -> None:
-    """Convert the MindIR file FILE to ONNX. MindSpore is not needed.
+    """Convert the MindIR file FILE to ONNX, or a model FILE to OM for an Ascend chip.
 
-    serving start does the same by itself; this command is for other uses of the ONNX file. A batch
-    that was fixed when the network was exported is freed where rows are proved independent.
+    serving start does the same by itself; this command is for other uses of the result. For ONNX
+    MindSpore is not needed, and a batch that was fixed when the network was exported is freed where
+    rows are proved independent.
     """
     key = key_source(key_env, key_file, dec_mode)
     _check_output(output, force)
+    order = OmOrder(soc or "", parse_sizes(batch_sizes), options)
+    _check_kind(output, order, of_onnx=(key, verify, tolerance))
+    if output.suffix == SUFFIX:
+        try:
+            click.echo(convert_to_om(existing(file), output, order, _progress))
+        except LoadError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(int(ExitCode.BAD_MODEL))
+        return
     for given in verify or ():
         existing(given)
     question = Question(existing(file), key=key, output=str(output.absolute()))
-    artifact = ask(question, lambda text: click.echo(f"{text} ...", err=True))
+    artifact = ask(question, _progress)
     if artifact.format.value not in ("mindir", "mindir-encrypted"):
         raise ConfigError(
             f"{file} is no MindIR file", where="FILE", given=artifact.format.value,
@@ -135,6 +159,24 @@ def verdict(found: list[dict[str, Any]]) -> str:
             f"(largest number {one['largest']:.3g})"
         )
     return "\n".join(lines)
+
+
+def _progress(text: str) -> None:
+    click.echo(text if text.endswith(".") else f"{text} ...", err=True)
+
+
+def _check_kind(output: Path, order: OmOrder, *, of_onnx: tuple[object, ...]) -> None:
+    """Refuse options that mean nothing for the kind of file that is to be written."""
+    if output.suffix == SUFFIX and any(given is not None for given in of_onnx):
+        raise ConfigError(
+            "keys, --verify and --tolerance are for ONNX files", where="--output",
+            fix="convert to ONNX first, and that to OM",
+        )  # fmt: skip
+    if output.suffix != SUFFIX and order != OmOrder():
+        raise ConfigError(
+            "--soc, --batch-sizes and --option are for OM files", where="--output",
+            fix=f"call the output {output.stem}{SUFFIX}",
+        )  # fmt: skip
 
 
 def _check_output(output: Path, force: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -86,18 +86,17 @@ def wanted_versions(scan: RepositoryScan) -> Iterator[tuple[ServableScan, Path]]
 
 def wanted_files(
     scan: RepositoryScan, defined: Mapping[Path, Defined]
-) -> list[tuple[Path, ServableSettings, bool]]:
-    """Return the model files to look into, with settings, and whether to take them as exported."""
-    files: list[tuple[Path, ServableSettings, bool]] = []
+) -> list[tuple[Path, ServableSettings]]:
+    """Return the model files to look into, with settings."""
+    files: list[tuple[Path, ServableSettings]] = []
     for servable, path in wanted_versions(scan):
         if servable.code is None:
-            files.append((path, servable.settings, False))
+            files.append((path, servable.settings))
             continue
         definition = defined[path]
         if isinstance(definition, Definition):
             for declared in definition.models:
-                whole = not declared.with_batch_dim
-                files += [(path / file, servable.settings, whole) for file in declared.files]
+                files += [(path / file, servable.settings) for file in declared.files]
     return files
 
 
@@ -106,13 +105,16 @@ def take(
     artifacts: Mapping[Path, Artifact],
     model_dir: Path,
     defined: Mapping[Path, Defined] = MappingProxyType({}),
+    kinds: Sequence[str] = ("cpu",),
 ) -> Inventory:
     """Bring a scan, the artifacts of its wanted files and its definitions together.
 
     ``model_dir`` is the directory as it was given, for commands that name files in it; ``defined``
-    has an entry for each version with a ``servable_config.py``, by its folder of models.
+    has an entry for each version with a ``servable_config.py``, by its folder of models; ``kinds``
+    are those of the devices that a server would have.
     """
-    rows = [row for servable in scan.servables for row in _rows(servable, artifacts, defined)]
+    found = _Found(artifacts, defined, kinds)
+    rows = [row for servable in scan.servables for row in _rows(servable, found)]
     rows = [replace(row, call=_call(row, model_dir)) for row in rows]
     return Inventory(tuple(rows), scan.notes)
 
@@ -125,9 +127,16 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def _rows(
-    servable: ServableScan, artifacts: Mapping[Path, Artifact], defined: Mapping[Path, Defined]
-) -> list[Row]:
+@dataclass(frozen=True)
+class _Found:
+    """What was found out about the model files and the definitions; and for which devices."""
+
+    artifacts: Mapping[Path, Artifact]
+    defined: Mapping[Path, Defined]
+    kinds: Sequence[str]
+
+
+def _rows(servable: ServableScan, found: _Found) -> list[Row]:
     policy = servable.settings.versions
     chosen = wanted(servable.available, policy)
     notes = list(servable.notes)
@@ -143,7 +152,7 @@ def _rows(
         reason = servable.reason or "holds no version"
         return [Row(servable.name, None, reason=reason, notes=tuple(notes))]
     rows = [
-        _row(servable, version, artifacts, defined)
+        _row(servable, version, found)
         for version in reversed(servable.versions)
         if version.version in chosen or version.path is None
     ]
@@ -155,12 +164,7 @@ def _rows(
     return rows
 
 
-def _row(
-    servable: ServableScan,
-    version: VersionScan,
-    artifacts: Mapping[Path, Artifact],
-    defined: Mapping[Path, Defined],
-) -> Row:
+def _row(servable: ServableScan, version: VersionScan, found: _Found) -> Row:
     if version.path is None:
         return Row(
             servable.name, version.version, version.name,
@@ -168,11 +172,11 @@ def _row(
         )  # fmt: skip
     labels = tuple(n for n, v in servable.settings.labels.items() if v == version.version)
     if servable.code is not None:
-        row = _staged(servable, version, version.path, artifacts, defined[version.path])
+        row = _staged(servable, version, version.path, found)
         return replace(row, labels=labels)
-    artifact = artifacts[version.path]
+    artifact = found.artifacts[version.path]
     declared = servable.triton.declaration if servable.triton else None
-    verdict = judge(artifact, servable.settings, declared)
+    verdict = judge(artifact, servable.settings, declared, found.kinds)
     if verdict.runs:
         artifact = replace(artifact, signature=verdict.signature)
     return Row(
@@ -188,14 +192,9 @@ def _row(
     )
 
 
-def _staged(
-    servable: ServableScan,
-    version: VersionScan,
-    home: Path,
-    artifacts: Mapping[Path, Artifact],
-    defined: Defined,
-) -> Row:
+def _staged(servable: ServableScan, version: VersionScan, home: Path, found: _Found) -> Row:
     """Return the row of a version that a ``servable_config.py`` makes."""
+    defined = found.defined[home]
     row = Row(
         servable.name, version.version, version.name, notes=version.notes, example=servable.example
     )
@@ -204,8 +203,8 @@ def _staged(
     models = []
     for declared in defined.models:
         for file in declared.files:
-            artifact = artifacts[home / file]
-            verdict = judge(artifact, servable.settings, declared)
+            artifact = found.artifacts[home / file]
+            verdict = judge(artifact, servable.settings, declared, found.kinds)
             if verdict.runs:
                 artifact = replace(artifact, signature=verdict.signature)
             models.append(Model(file, artifact, verdict))
@@ -246,6 +245,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "max_batch_size": None if row.verdict is None else row.verdict.max_batch_size,
         "batch": None if row.verdict is None else row.verdict.batch.to_json(),
         "labels": list(row.labels),
+        "devices": {} if row.verdict is None else row.verdict.backends,
         "example": None if row.example is None else row.example.to_json(),
         "call": row.call,
     }

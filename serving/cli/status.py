@@ -55,7 +55,9 @@ def render(ready: bool, rows: list[dict[str, Any]], width: int) -> str:
     lines += ["", _line(_HEADER, sizes)]
     for row, line in zip(rows, cells, strict=True):
         labels = ", ".join(map(printable, row.get("labels", ())))
-        lines.append(_line(line, sizes) + (f"  ({labels})" if labels else ""))
+        on = ", ".join(map(printable, row.get("workers", ())))
+        told = (f"  ({labels})" if labels else "") + (f"  on {on}" if on else "")
+        lines.append(_line(line, sizes) + told)
         reason = printable(" ".join(row["reason"].split()))
         lines += textwrap.wrap(
             reason, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False

@@ -57,14 +57,15 @@ def _summary(inventory: Inventory) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     version = "-" if row.version is None else str(row.version)
     if row.definition is not None and row.runs:
-        engines = sorted({model.artifact.backend for model in row.models})
+        engines = sorted({b for m in row.models for b in m.verdict.backends.values()})
         engines += ["python"] if row.definition.stages else []
         return (printable(row.servable), version, "methods", ", ".join(engines) or "-", "-")
     model_format = "-" if row.artifact is None else row.artifact.format.value
     if row.artifact is None or row.verdict is None or not row.runs:
         return (printable(row.servable), version, model_format, "-", "-")
     batched = f"up to {row.verdict.max_batch_size}" if row.verdict.batch.batched else "no"
-    return (printable(row.servable), version, model_format, row.artifact.backend, batched)
+    backends = ", ".join(row.verdict.backends.values())
+    return (printable(row.servable), version, model_format, backends, batched)
 
 
 def _beneath(row: Row, width: int, verbose: bool) -> list[str]:

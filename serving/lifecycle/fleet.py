@@ -9,26 +9,38 @@ from typing import Protocol
 
 from serving.channel.messages import Load, Loaded
 from serving.definition import Definition
+from serving.devices import Where
 from serving.repository.settings import ServableSettings
+
+CPU = Where()
 
 
 class Fleet(Protocol):
     """The workers of this server."""
 
-    async def try_out(self, order: Load, timeout_s: float) -> Loaded:
-        """Load, warm and prove in a worker that serves nobody, and unload it again.
+    async def try_out(self, order: Load, timeout_s: float, where: Where = CPU) -> Loaded:
+        """Load, warm and prove in a worker that serves nobody, on one such device; unload it again.
 
         Raises LoadError with the reason, also when that worker crashed, hung or ran out of
         memory; nothing that serves is touched.
         """
         ...
 
-    async def load(self, order: Load, timeout_s: float, on_phase: Callable[[str], None]) -> Loaded:
-        """Load into every serving worker, and into those that start later. Raises LoadError."""
+    async def load(
+        self,
+        order: Load,
+        timeout_s: float,
+        on_phase: Callable[[str], None],
+        where: Where = CPU,
+    ) -> Loaded:
+        """Load into every serving worker there, and into those that start later.
+
+        Raises LoadError.
+        """
         ...
 
-    async def unload(self, model: int) -> None:
-        """Unload from every worker; with the last of several their memory is given back."""
+    async def unload(self, model: int, where: Where | None = None) -> None:
+        """Unload from every worker (there); with the last of several their memory is given back."""
         ...
 
 

@@ -7,33 +7,28 @@ all others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from serving.artifact import Artifact
-from serving.channel.messages import Load, Loaded
-from serving.errors import LoadError, ServingError
+from serving.errors import LoadError
 from serving.lifecycle.fleet import Fleet, StageFleet, StageOrder
 from serving.lifecycle.member import Member
+from serving.lifecycle.placing import CHANGED, Placer, Terms
 from serving.lifecycle.proofs import Proofs
-from serving.lifecycle.samples import samples_for
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version, who
 from serving.repository.conversions import Conversions
 from serving.repository.declared_model import threads_of, unproved
 from serving.repository.definer import define
+from serving.repository.engines import Engines
 from serving.repository.inspector import Inspector
-from serving.repository.verdict import judge
-from serving.tensor import BatchAxes
+from serving.repository.verdict import Verdict, judge
 
 _log = logging.getLogger("serving.lifecycle")
 
-_TRIALS_AT_ONCE = 2
-_SLOW_TRIAL_S = 5.0
-_SLOW_TRIALS_AT_ONCE = 8
 _INSPECTION_SILENCE_S = 120.0
 _SLOW_INSPECTION_S = 1.0
 _INSPECTIONS_AT_ONCE = 4
@@ -49,7 +44,10 @@ class LoadLimits:
 
 
 class Loader:
-    """Owns the lanes in which versions are inspected and tried out. Event loop only."""
+    """Owns the lanes in which versions are inspected. Event loop only.
+
+    ``kinds`` are the kinds of devices that the server has, in the order that they are asked in.
+    """
 
     def __init__(
         self,
@@ -58,14 +56,15 @@ class Loader:
         proofs: Proofs,
         conversions: Conversions,
         limits: LoadLimits,
+        engines: Engines | None = None,
+        kinds: Sequence[str] = ("cpu",),
     ) -> None:
         self._fleet = fleet
         self._stages = stages
-        self._proofs = proofs
         self._conversions = conversions
         self._limits = limits
-        self._lanes = asyncio.Semaphore(_TRIALS_AT_ONCE)
-        self._slow_lanes = asyncio.Semaphore(_SLOW_TRIALS_AT_ONCE)
+        self._kinds = kinds
+        self._placer = Placer(fleet, proofs, engines)
         self._definitions = asyncio.Semaphore(_DEFINITIONS_AT_ONCE)
 
     async def inspect(self, versions: Iterable[Version], found: Callable[[Version], None]) -> None:
@@ -98,13 +97,13 @@ class Loader:
         if not version.members:
             async with self._definitions:
                 await self._define(version, numbers, timeout_s)
-        orders = [self._order(version, member) for member in version.members]
+        verdicts = [self._look_at(version, member) for member in version.members]
         version.become(State.LOADING)
         begun: list[Member] = []
         try:
-            for member, order in zip(version.members, orders, strict=True):
+            for member, verdict in zip(version.members, verdicts, strict=True):
                 begun.append(member)
-                await self._load_member(version, member, order, timeout_s)
+                await self._load_member(version, member, verdict, timeout_s)
             if _has_stages(version):
                 version.doing = "starting the processes of its functions"
                 await self._stages.start(_stage_order(version, timeout_s))
@@ -168,9 +167,7 @@ class Loader:
 
     async def _inspect(self, version: Version, member: Member, inspector: Inspector) -> None:
         """Ask about a model's file, and keep what it was converted to."""
-        declared = member.declared
-        whole = declared is not None and not declared.with_batch_dim
-        member.kept = self._conversions.ask(member.path, version.settings, as_exported=whole)
+        member.kept = self._conversions.ask(member.path, version.settings)
         began = time.monotonic()
         version.doing = f"looking into {member.file}"
 
@@ -184,101 +181,68 @@ class Loader:
 
     # -- loading -------------------------------------------------------------------------------
 
-    def _order(self, version: Version, member: Member) -> Load:
+    def _look_at(self, version: Version, member: Member) -> Verdict:
+        """Judge a model, and say what is about to be loaded; raises LoadError."""
+        artifact = member.artifact
+        assert artifact is not None
+        for note in artifact.notes:
+            _log.warning("%s", member.named(note), extra=who(version))
+        verdict = self._judged(version, member)
+        _log.info("loading%s", _origin(member, artifact), extra=who(version))
+        return verdict
+
+    def _judged(self, version: Version, member: Member) -> Verdict:
         """Judge a model by what was found out about it; raises LoadError if it cannot run."""
         artifact = member.artifact
         assert artifact is not None
         declared = member.declared or (version.triton.declaration if version.triton else None)
-        verdict = judge(artifact, version.settings, declared)
-        for note in (*artifact.notes, *verdict.notes):
+        verdict = judge(artifact, version.settings, declared, self._kinds)
+        for note in verdict.notes:
             _log.warning("%s", member.named(note), extra=who(version))
         if not verdict.runs:
             raise LoadError(member.named(verdict.reason))
         member.artifact = replace(artifact, signature=verdict.signature)
-        _log.info("loading%s", _origin(member, artifact), extra=who(version))
-        conversion = artifact.conversion
-        return Load(
-            model=member.model,
-            name=version.servable,
-            path=str(member.path) if conversion is None else conversion.path,
-            backend=artifact.backend,
-            batch=verdict.batch.to_json(),
-            static_outputs=artifact.static_outputs,
-            max_batch_size=verdict.max_batch_size,
-            threads=version.settings.threads or _threads(member) or self._limits.threads,
-            prove=True,
-            **samples_for(version),
-        )
+        return verdict
 
     async def _load_member(
-        self, version: Version, member: Member, order: Load, timeout_s: float
+        self, version: Version, member: Member, verdict: Verdict, timeout_s: float
     ) -> None:
+        terms = self._terms(version, member, timeout_s)
         try:
-            version.doing = f"trying {member.file} out"
-            member.batch = await self._proved(version, member, order, timeout_s)
-            if problem := _unproved(member):
-                raise LoadError(problem)
-            version.doing = f"loading {member.file} into the workers"
-            loaded = await self._fleet.load(
-                _with(order, member.batch), timeout_s, lambda phase: _phase(version, phase)
-            )
+            if verdict.signature is None:
+                await self._placer.read(version, member, verdict, terms)
+                verdict = self._judged(version, member)
+            await self._placer.place(version, member, verdict, terms)
         except LoadError as error:
             if member.declared is not None:
                 error.message = member.named(error.message)
             raise
-        member.note = loaded.note
 
-    async def _proved(
-        self, version: Version, member: Member, order: Load, timeout_s: float
-    ) -> BatchAxes:
-        """Return the proved batch axes: remembered by content, or from a trial load now."""
-        assert member.artifact is not None
-        identity = member.artifact.identity
-        known = self._proofs.recall(order, identity) if identity else None
-        if known is not None:
-            return known
-        loaded = await self._trial(order, timeout_s)
-        batch = BatchAxes.from_json(loaded.batch)
-        await _check_unchanged(version)  # else the proof would be of another content
-        if identity:
-            self._proofs.remember(order, identity, batch)
-        return batch
+    def _terms(self, version: Version, member: Member, timeout_s: float) -> Terms:
+        assert version.source is not None
 
-    async def _trial(self, order: Load, timeout_s: float) -> Loaded:
-        """Run a trial load in one of a few lanes.
+        def check() -> None:
+            if problem := _unproved(member):
+                raise LoadError(problem)
 
-        A trial that takes long gives its lane to the next, so that a model which hangs delays
-        nobody; only the number of slow ones together is bounded.
-        """
-        async with self._slow_lanes:
-            await self._lanes.acquire()
-            trial = asyncio.create_task(self._fleet.try_out(order, timeout_s))
-            try:
-                try:
-                    await asyncio.wait({trial}, timeout=_SLOW_TRIAL_S)
-                finally:
-                    self._lanes.release()
-                return await trial
-            finally:
-                trial.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ServingError):
-                    await trial
+        return Terms(
+            version.settings.threads or _threads(member) or self._limits.threads,
+            timeout_s,
+            lambda phase: _phase(version, phase),
+            version.source.unchanged,
+            check,
+        )
 
 
 async def _check_unchanged(version: Version) -> None:
     assert version.source is not None
     if not await asyncio.to_thread(version.source.unchanged):
-        raise LoadError("its files changed while it was being loaded; it is tried again")
+        raise LoadError(CHANGED)
 
 
 def _phase(version: Version, phase: str) -> None:
     if phase == "warming" and version.state is State.LOADING:
         version.become(State.WARMING)
-
-
-def _with(order: Load, batch: BatchAxes) -> Load:
-    fields = {**order.__dict__, "batch": batch.to_json(), "prove": False}
-    return Load(**fields)
 
 
 def _origin(member: Member, artifact: Artifact) -> str:

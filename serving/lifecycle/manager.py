@@ -376,4 +376,5 @@ def _goes_on(reason: str) -> str:
 
 
 def _batching(version: Version) -> str:
-    return f", {version.batching}" if version.members else ""
+    said = [version.batching, version.placement] if version.members else []
+    return "".join(f", {text}" for text in said if text)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from serving.artifact import Artifact
 from serving.definition import DeclaredModel
 from serving.repository.conversions import Kept
+from serving.repository.engines import Built
 from serving.tensor import BatchAxes
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A kind of device that has a model loaded: by which backend, for which numbers of rows."""
+
+    kind: str
+    backend: str
+    gears: tuple[int, ...] | None = None
 
 
 class Member:
@@ -17,7 +29,8 @@ class Member:
     loaded. ``declared`` is what ``servable_config.py`` says of it, with ``subgraph`` its place
     among the files there; None in a servable without one. ``batch`` is what the proof left,
     ``note`` what an operator should know. ``kept`` keeps what the file was converted to where
-    workers find it.
+    workers find it, and ``hold`` what was built of it: ``made``, by kind of device;
+    ``placed`` is where it is loaded.
     """
 
     def __init__(
@@ -35,6 +48,13 @@ class Member:
         self.batch = BatchAxes.refused("not examined yet")
         self.note = ""
         self.kept: Kept | None = None
+        self.placed: tuple[Placed, ...] = ()
+        self.made: dict[str, Built] = {}
+        self._held: list[int] = []
+
+    def hold(self, descriptor: int) -> None:
+        """Keep what a descriptor holds until the member is let go of."""
+        self._held.append(descriptor)
 
     @property
     def file(self) -> str:
@@ -50,3 +70,5 @@ class Member:
         if self.kept is not None:
             self.kept.close()
             self.kept = None
+        while self._held:
+            os.close(self._held.pop())

@@ -71,6 +71,7 @@ class Proofs:
                 order.batch,
                 order.max_batch_size > 1,
                 order.threads,
+                *([sorted(order.options.items())] if order.options else []),
                 *_samples(order),
             ]
         )

@@ -74,6 +74,12 @@ class Version:
         """How its models batch, in words."""
         return "; ".join(member.named(self._batched(member)) for member in self.members)
 
+    @property
+    def placement(self) -> str:
+        """The kinds of devices that have it, in words; nothing where that is the CPU alone."""
+        kinds = dict.fromkeys(placed.kind for m in self.members for placed in m.placed)
+        return "" if set(kinds) <= {"cpu"} else f"on {', '.join(kinds)}"
+
     def _batched(self, member: Member) -> str:
         if not member.batch.batched:
             return f"not batched: {member.batch.reason}"

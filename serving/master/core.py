@@ -23,11 +23,13 @@ from serving.lifecycle.proofs import Proofs, default_cache_dir
 from serving.lifecycle.watcher import Look, Watcher
 from serving.master.cores import usable_cores
 from serving.master.gate import open_gate
+from serving.master.places import Place, kinds_of, places_for
 from serving.master.plane import MasterPlane
 from serving.master.stage_fleet import StageFleet
 from serving.master.stages import Stages
 from serving.master.supervisor import Supervisor
 from serving.repository.conversions import Conversions
+from serving.repository.engines import Engines
 from serving.repository.observation import observe
 from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.scheduler import Scheduler
@@ -54,15 +56,23 @@ class Core:
     """Owns every part of the master but its front ends. Constructing it does nothing yet.
 
     Event loop only. ``plane`` is for the front ends; ``watcher`` sees what there is to serve: all
-    of the model directory, or what ``look`` finds.
+    of the model directory, or what ``look`` finds. ``places`` are those of the workers, by default
+    the CPU's.
     """
 
-    def __init__(self, settings: ServerSettings, look: Look | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        look: Look | None = None,
+        places: Sequence[Place] | None = None,
+    ) -> None:
+        if places is None:
+            places = places_for(settings.workers, (), settings.backends)
         self._arena = Arena(settings.memory_mb << 20, self._segment_closed)
         self._scheduler = Scheduler(self._arena)
         self._supervisor = Supervisor(
             self._scheduler,
-            workers=settings.workers,
+            places=places,
             log_level=settings.log_level,
             silence_s=settings.heartbeat_timeout_s,
             memory_limit_mb=settings.worker_memory_limit_mb,
@@ -87,12 +97,17 @@ class Core:
         self._conversions = Conversions(
             settings.cache_dir or default_cache_dir(), settings.cache_mb
         )
+        self._engines = Engines(
+            settings.cache_dir or default_cache_dir(), settings.cache_mb, settings.backends
+        )
         loader = Loader(
             self._supervisor,
             Stages(self._stage_scheduler, self._stage_fleet, settings.run_timeout_s),
             Proofs(settings.cache_dir or default_cache_dir()),
             self._conversions,
             LoadLimits(max(1, usable_cores() // settings.workers), settings.load_timeout_s),
+            self._engines,
+            kinds_of(places),
         )
         self.manager = Manager(loader, self.plane)
         self._control = Control(settings.model_dir, self.manager)
@@ -122,6 +137,7 @@ class Core:
         self._scheduler.close()
         self._arena.close()
         self._conversions.close()
+        self._engines.close()
 
     def bound_waiting(self, requests: int) -> None:
         """Let at most so many requests wait, all servables together, from now on."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
+from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
 from serving.statistics import VersionStatistics
 
 
-def row_of(version: Version, labels: list[str]) -> dict[str, Any]:
-    """Return what is told of a version: state, reason, and what it consists of."""
+def row_of(
+    version: Version, labels: list[str], workers_with: Callable[[int], list[str]]
+) -> dict[str, Any]:
+    """Return what is told of a version: state, reason, what it consists of, and where it is.
+
+    ``workers_with`` tells which workers have a model loaded.
+    """
     batches = [member.batch for member in version.members]
     row: dict[str, Any] = {
         "name": version.servable,
@@ -20,6 +28,12 @@ def row_of(version: Version, labels: list[str]) -> dict[str, Any]:
         "batched": any(batch.batched for batch in batches),
         "batching": "; ".join(m.named(m.batch.reason) for m in version.members),
     }
+    if version.state is State.READY:
+        row["devices"] = [
+            {**asdict(placed), "model": m.file} for m in version.members for placed in m.placed
+        ]
+        held = [worker for m in version.members for worker in workers_with(m.model)]
+        row["workers"] = list(dict.fromkeys(held))
     definition = version.definition
     if definition is not None:
         row["methods"] = [method.name for method in definition.methods]

@@ -11,7 +11,7 @@ from serving.errors import InternalError
 from serving.lifecycle.member import Member
 from serving.lifecycle.version import Version
 from serving.master.routes import Door
-from serving.repository.declared_model import declared_axes
+from serving.repository.declared_model import declared_axes, instance_signature
 from serving.repository.names import STAGES_FILE
 from serving.repository.settings import ServableSettings
 from serving.repository.triton_effective import config_json, effective_config
@@ -120,6 +120,7 @@ class Opener:
             artifact.static_outputs,
             self._arena,
             self._crowd,
+            artifact.exported_rows if member.batch.exact else 1,
         )
         self._scheduler.add_line(line, self._terms(settings))
         return line
@@ -141,12 +142,16 @@ def _line_settings(settings: ServableSettings) -> LineSettings:
 
 def _port(member: Member, line: Line) -> Port:
     """Return a model as methods see it: by what is declared, whatever the proof left of that."""
-    declared, signature = member.declared, line.description.signature
+    declared, artifact = member.declared, member.artifact
     assert declared is not None
+    assert artifact is not None
+    signature = instance_signature(declared, artifact)
+    assert signature is not None
     axes = declared_axes(declared, signature)
-    if not axes.batched:
-        return Port(line, (None,) * len(signature.inputs), (None,) * len(signature.outputs))
-    return Port(line, axes.inputs, axes.outputs)
+    if axes.batched:
+        return Port(line, signature, axes.inputs, axes.outputs)
+    whole = (None,) * len(signature.inputs), (None,) * len(signature.outputs)
+    return Port(line, signature, *whole)
 
 
 def _model_details(version: Version, member: Member, platform: str) -> dict[str, Any]:

@@ -148,17 +148,17 @@ class MasterPlane:
 
     def commit(self, claim: Claim) -> None:
         """Let a claimed request run."""
-        if type(claim) is MethodCall:
-            claim.start()
+        if isinstance(claim, Ticket):
+            self._scheduler.commit(claim)
         else:
-            self._scheduler.commit(cast(Ticket, claim))
+            cast(MethodCall, claim).start()
 
     def abandon(self, claim: Claim) -> None:
         """Withdraw a claimed request."""
-        if type(claim) is MethodCall:
-            claim.abandon()
+        if isinstance(claim, Ticket):
+            self._scheduler.abandon(claim)
         else:
-            self._scheduler.abandon(cast(Ticket, claim))
+            cast(MethodCall, claim).abandon()
 
     def describe(
         self, servable: str | None, version: VersionName | None = None, method: str | None = None
@@ -188,7 +188,7 @@ class MasterPlane:
         """List every version with its state and reason, and what can never be one."""
         manager = self._known()
         rows: list[dict[str, Any]] = [
-            row_of(v, self._routes.labels_of(v.servable, v.number))
+            row_of(v, self._routes.labels_of(v.servable, v.number), self._scheduler.workers_with)
             for v in manager.versions.values()
         ]
         rows += [

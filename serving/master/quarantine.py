@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from serving.channel.messages import Load
+from serving.devices import Device
 from serving.errors import LoadError, Unavailable
+from serving.master.places import Place
 from serving.master.trials import trial_spec
 from serving.master.worker import UnreadyWorker, Worker
 from serving.scheduling.line import Line
@@ -36,6 +38,7 @@ class _Ward:
     """The suspects of one line: those who wait for a worker, and the room they are tried in."""
 
     line: Line
+    device: Device
     waiting: collections.deque[Ticket] = field(default_factory=collections.deque)
     room: Line | None = None
 
@@ -43,14 +46,14 @@ class _Ward:
 class Quarantine:
     """Owns the workers that suspects are tried in; implements ``Apart``. Event loop only.
 
-    ``order_of`` tells how a model is loaded, and within how many seconds; None when it is not any
-    more.
+    ``order_of`` tells how a model is loaded on a device, within how many seconds and from which
+    place; None when it is not any more.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        order_of: Callable[[int], tuple[Load, float] | None],
+        order_of: Callable[[int, Device], tuple[Load, float, Place] | None],
         log_level: str,
     ) -> None:
         self._scheduler = scheduler
@@ -65,11 +68,11 @@ class Quarantine:
 
     # -- Apart ---------------------------------------------------------------------------------
 
-    def try_apart(self, line: Line, tickets: list[Ticket]) -> None:
+    def try_apart(self, line: Line, tickets: list[Ticket], device: Device) -> None:
         """Run each request alone, apart; see ``Apart``."""
         ward = self._wards.get(line.model)
         if ward is None:
-            ward = self._wards[line.model] = _Ward(line)
+            ward = self._wards[line.model] = _Ward(line, device)
             line.outstanding += 1  # the line is not closed before its suspects are back
             task = asyncio.create_task(self._treat(ward))
             self._tasks.add(task)
@@ -117,17 +120,18 @@ class Quarantine:
 
     async def _round(self, ward: _Ward) -> None:
         """Try suspects in one worker until it is lost, or all have their answers."""
-        order = self._order_of(ward.line.model)
-        if order is None:
+        found = self._order_of(ward.line.model, ward.device)
+        if found is None:
             raise LoadError("it was unloaded")
+        order, timeout_s, place = found
         self._count += 1
-        spec = trial_spec(f"apart-{self._count}", self._log_level, slots=1)
+        spec = trial_spec(f"apart-{self._count}", self._log_level, slots=1, place=place)
         worker = await UnreadyWorker(spec, self._scheduler, self).start(_HELLO_TIMEOUT_S)
         self.workers.add(worker)
         room: Line | None = None
         try:
             model = next(self._models)
-            await worker.load(replace(order[0], model=model, prove=False), order[1])
+            await worker.load(replace(order, model=model, prove=False), timeout_s)
             room = ward.room = self._scheduler.twin(ward.line, model)
             for slot in worker.slots:
                 slot.apart = True

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from serving.channel.link import AsyncLink, pair
+from serving.channel.async_link import AsyncLink
+from serving.channel.link import pair
 from serving.channel.messages import (
     PROTOCOL,
     Cancel,

@@ -15,8 +15,11 @@ import time
 from serving.channel.messages import Load, Loaded
 from serving.errors import LoadError, Unavailable
 from serving.master.memory import available_mb, resident_mb
-from serving.master.worker import UnreadyWorker, Worker, WorkerEvents, WorkerSpec
+from serving.master.places import Place
+from serving.master.worker import DeviceFailed, UnreadyWorker, Worker, WorkerEvents, WorkerSpec
 from serving.scheduling.slot import SlotEvents
+
+CPU = Place()
 
 _HELLO_TIMEOUT_S = 60.0
 _UNLOAD_TIMEOUT_S = 2.0
@@ -38,38 +41,41 @@ class Trials:
         self._ending: set[asyncio.Task[None]] = set()
         self.workers: set[Worker] = set()
 
-    async def try_out(self, order: Load, timeout_s: float) -> Loaded:
-        """Load, warm and prove a model; see ``lifecycle.Fleet``."""
-        used = self._take()
+    async def try_out(self, order: Load, timeout_s: float, place: Place = CPU) -> Loaded:
+        """Load, warm and prove a model on a place's device; see ``lifecycle.Fleet``."""
+        used = self._take(place)
         if used is None:
-            return await self._load(await self._start(), order, timeout_s)
+            return await self._load(await self._start(place), order, timeout_s)
         began = time.monotonic()
         try:
             return await self._load(used, order, timeout_s)
         except LoadError:
             if time.monotonic() - began >= timeout_s:
                 raise  # to wait as long once more would tell nothing else
-        return await self._load(await self._start(), order, timeout_s)
+        return await self._load(await self._start(place), order, timeout_s)
 
-    def _take(self) -> Worker | None:
-        """Return an idle worker, its memory limited to what is free now."""
-        while self._idle:
-            worker, timer = self._idle.popitem()
-            timer.cancel()
+    def _take(self, place: Place) -> Worker | None:
+        """Return an idle worker of such a place, its memory limited to what is free now."""
+        for worker in [w for w in reversed(self._idle) if w.device.kind == place.device.kind]:
+            if worker.device != place.device and place.device.kind != "cpu":
+                continue
+            self._idle.pop(worker).cancel()
             if not worker.lost:
-                _limit(worker.pid, _limit_mb())
+                if worker.spec.data_limit_mb:
+                    _limit(worker.pid, _limit_mb())
                 return worker
             self.workers.discard(worker)
         return None
 
-    async def _start(self) -> Worker:
+    async def _start(self, place: Place) -> Worker:
         self._count += 1
-        spec = trial_spec(f"trial-{self._count}", self._log_level, slots=0)
+        spec = trial_spec(f"trial-{self._count}", self._log_level, slots=0, place=place)
         try:
             unready = UnreadyWorker(spec, self._slot_events, self._events)
             worker = await unready.start(_HELLO_TIMEOUT_S)
         except Unavailable as error:
-            raise LoadError(str(error)) from error
+            failed = LoadError if place.device.kind == "cpu" else DeviceFailed
+            raise failed(str(error)) from error
         self.workers.add(worker)
         return worker
 
@@ -99,13 +105,17 @@ class Trials:
         self.workers.discard(worker)
 
 
-def trial_spec(name: str, log_level: str, *, slots: int) -> WorkerSpec:
-    """Return how to start a worker that serves nobody and must harm nobody."""
+def trial_spec(name: str, log_level: str, *, slots: int, place: Place = CPU) -> WorkerSpec:
+    """Return how to start a worker that serves nobody and must harm nobody.
+
+    A device's driver maps far more than it uses, so that a limit on data would say nothing.
+    """
     return WorkerSpec(
         name=name,
+        place=place,
         slots=slots,
         log_level=log_level,
-        data_limit_mb=_limit_mb(),
+        data_limit_mb=_limit_mb() if place.device.kind == "cpu" else 0,
         expendable=True,
     )
 

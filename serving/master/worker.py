@@ -10,16 +10,17 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from serving import logs
-from serving.channel.link import AsyncLink, pair
+from serving.channel.async_link import AsyncLink
+from serving.channel.link import pair
 from serving.channel.messages import (
     PROTOCOL,
     Cancel,
+    DeviceGone,
     Hello,
     Load,
     Loaded,
@@ -31,8 +32,11 @@ from serving.channel.messages import (
     Unload,
     Unloaded,
 )
+from serving.devices import Device
 from serving.errors import LoadError, Unavailable
+from serving.master.places import Place
 from serving.master.watchdog import within
+from serving.repository.interpreter import command as module_command
 from serving.scheduling.slot import Slot, SlotEvents
 from serving.scheduling.suspicion import Cause, Loss
 
@@ -46,14 +50,18 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, s
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How to start a worker. ``data_limit_mb`` 0 sets no limit."""
+    """How to start a worker, for a place. ``data_limit_mb`` 0 sets no limit."""
 
     name: str
+    place: Place = field(default_factory=Place)
     slots: int = 1
-    interpreter: str = sys.executable
     log_level: str = "info"
     data_limit_mb: int = 0
     expendable: bool = False
+
+
+class DeviceFailed(LoadError):
+    """A load was cut short because the worker's device was lost: no fault of the model's."""
 
 
 class WorkerEvents(Protocol):
@@ -88,7 +96,7 @@ class UnreadyWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
+                env={**os.environ, **self._spec.place.environment, "PYTHONSAFEPATH": "1"},
             )
         except OSError as error:
             for end in [control, *[ours for ours, _ in runs]]:
@@ -119,9 +127,9 @@ class UnreadyWorker:
         return worker
 
     def _command(self, control: socket.socket, runs: list[socket.socket]) -> list[str]:
-        spec = self._spec
+        spec, place = self._spec, self._spec.place
         command = [
-            spec.interpreter, "-m", "serving.worker",
+            *module_command(place.interpreter, "serving.worker"),
             "--master", str(os.getpid()),
             "--name", spec.name,
             "--log-level", spec.log_level,
@@ -129,6 +137,9 @@ class UnreadyWorker:
         ]  # fmt: skip
         for end in runs:
             command += ["--run-fd", str(end.fileno())]
+        if place.device.kind != "cpu":
+            command += ["--device", place.device.kind, "--device-index", str(place.device.index)]
+            command += ["--backend", place.backend]
         if spec.data_limit_mb:
             command += ["--data-limit-mb", str(spec.data_limit_mb)]
         if spec.expendable:
@@ -138,6 +149,8 @@ class UnreadyWorker:
 
 class Worker:
     """A running worker. ``models`` are the ones it has loaded; ``gone`` is set once reaped.
+
+    ``gears`` are the numbers of rows that some of its models take.
 
     ``loss`` says how it ended, as soon as that is known. ``awaited`` is set between a ping and the
     next that is heard of it.
@@ -153,6 +166,7 @@ class Worker:
         self.spec = spec
         self.pid = process.pid
         self.models: set[int] = set()
+        self.gears: dict[int, tuple[int, ...]] = {}
         self.slots: list[Slot] = []
         self.lost = False
         self.gone = asyncio.Event()
@@ -179,12 +193,20 @@ class Worker:
         """Its name in logs."""
         return self.spec.name
 
+    @property
+    def device(self) -> Device:
+        """What it computes on."""
+        return self.spec.place.device
+
     def connect(self, control: socket.socket, runs: list[socket.socket]) -> None:
         """Begin to listen to the process: its links, its standard error, its end."""
         self._control = AsyncLink(control, self._heard, self._closed)
         self._control.start()
         for end in runs:
-            slot = Slot(end, self._slot_events, self._closed, self._cancel, self.models, self.name)
+            slot = Slot(
+                end, self._slot_events, self._closed, self._cancel, self.models, self.name,
+                self.gears, self.device,
+            )  # fmt: skip
             slot.start()
             self.slots.append(slot)
         assert self._process.stderr is not None
@@ -200,7 +222,7 @@ class Worker:
         if known is not None:
             return known
         if self.lost:
-            raise LoadError(self._why_lost("while loading"))
+            raise self._lost_while_loading()
         answer = self._loads.get(order.model)
         if answer is None:
             answer = self._loads[order.model] = self._loop.create_future()
@@ -218,6 +240,8 @@ class Worker:
         finally:
             self._loads.pop(order.model, None)
             self._phases.pop(order.model, None)
+        if loaded.gears is not None:
+            self.gears[order.model] = loaded.gears
         self.models.add(order.model)
         self._loaded[order.model] = loaded
         return loaded
@@ -236,6 +260,7 @@ class Worker:
 
     def _forget(self, model: int) -> None:
         self.models.discard(model)
+        self.gears.pop(model, None)
         self._loaded.pop(model, None)
 
     def stop(self) -> None:
@@ -285,6 +310,8 @@ class Worker:
         if isinstance(message, Hello):
             if not self.hello.done():
                 self.hello.set_result(message)
+        elif isinstance(message, DeviceGone):
+            self.kill(Loss(Cause.DEVICE, f"its device {self.device} was lost: {message.reason}"))
         elif isinstance(message, Progress):
             phase = self._phases.get(message.model)
             if phase is not None:
@@ -363,10 +390,12 @@ class Worker:
         """Wait for the exit status: it is the better half of the reason."""
         await self.gone.wait()
         if not answer.done():
-            answer.set_exception(LoadError(self._why_lost("while loading")))
+            answer.set_exception(self._lost_while_loading())
 
-    def _why_lost(self, when: str) -> str:
-        return f"the worker died {when}: {self.last_words()}"
+    def _lost_while_loading(self) -> LoadError:
+        if self.loss is not None and self.loss.cause is Cause.DEVICE:
+            return DeviceFailed(f"while loading, {self.loss.how}")
+        return LoadError(f"the worker died while loading: {self.last_words()}")
 
     def _exit_text(self) -> str:
         if self.returncode < 0:

@@ -65,7 +65,7 @@ class Conversions:
         name = f"serving-{os.getpid()}-{secrets.token_hex(8)}"
         self._scratch = Path(tempfile.gettempdir()) / name
 
-    def ask(self, path: Path, settings: ServableSettings, *, as_exported: bool = False) -> Kept:
+    def ask(self, path: Path, settings: ServableSettings) -> Kept:
         """Return the question about a servable's model file; settle it with the answer."""
         memory, private = -1, ""
         if settings.key is not None and not settings.cache_decrypted:
@@ -78,7 +78,6 @@ class Conversions:
             cache_bytes=self._limit_bytes,
             scratch=str(self._scratch),
             private=private,
-            as_exported=as_exported,
         )
         return Kept(question, memory)
 

@@ -2,15 +2,52 @@
 
 MindSpore Serving's rules: with ``with_batch_dim`` axis 0 of every input and output counts rows,
 but for the inputs of ``without_batch_dim_inputs``; without it an instance is all that a run takes.
+Several such instances run together nevertheless where nobody can tell: see ``run_axes``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from serving.artifact import Artifact
 from serving.definition import DeclaredModel
 from serving.errors import ConfigError
 from serving.tensor import BatchAxes, Signature, TensorSpec, fixed_batch
+
+_WHOLE = "declared with_batch_dim=False: an instance is a whole run"
+
+
+def instance_signature(declared: DeclaredModel, artifact: Artifact) -> Signature | None:
+    """Return what a model takes and gives, without ``with_batch_dim`` in the file's own sizes."""
+    signature, rows = artifact.signature, artifact.exported_rows
+    if signature is None or declared.with_batch_dim or not rows:
+        return signature
+    batch = artifact.batch
+    return Signature(
+        _sized(signature.inputs, batch.inputs, rows), _sized(signature.outputs, batch.outputs, rows)
+    )
+
+
+def run_axes(declared: DeclaredModel, artifact: Artifact, max_batch_size: int) -> BatchAxes:
+    """Return the axes along which a model is to run several instances; raises ConfigError.
+
+    An instance of a model without ``with_batch_dim`` is all rows of its first axis, as many as
+    were exported. Where the conversion freed that axis, because its rows do not touch each other,
+    instances stand one after the other on it, if two at least have room in ``max_batch_size``
+    rows. That is our doing and nobody asked for it, so an answer must not differ in a single bit.
+    """
+    assert artifact.signature is not None
+    if declared.with_batch_dim:
+        return declared_axes(declared, artifact.signature)
+    batch, rows = artifact.batch, artifact.exported_rows
+    if not batch.batched or not 0 < 2 * rows <= max_batch_size:
+        return BatchAxes.refused(_WHOLE)
+    if any(axis != 0 for axis in (*batch.inputs, *batch.outputs)):
+        return BatchAxes.refused(_WHOLE)
+    size = "1 row" if rows == 1 else f"{rows} rows"
+    told = f"whole instances of {size} share a run, to the last bit: {batch.reason}"
+    return BatchAxes(True, told, batch.inputs, batch.outputs, exact=True)
 
 
 def declared_axes(declared: DeclaredModel, signature: Signature) -> BatchAxes:
@@ -20,7 +57,7 @@ def declared_axes(declared: DeclaredModel, signature: Signature) -> BatchAxes:
     that differ, or an input that does not exist.
     """
     if not declared.with_batch_dim:
-        return BatchAxes.refused("declared with_batch_dim=False: an instance is a whole run")
+        return BatchAxes.refused(_WHOLE)
     without = set(declared.without_batch_dim_inputs)
     count = len(signature.inputs)
     if extra := sorted(i for i in without if not 0 <= i < count):
@@ -85,6 +122,18 @@ def unheeded(declared: DeclaredModel) -> tuple[str, ...]:
     if declared.config_file:
         said.append(f"config_file {declared.config_file!r}")
     return (f"{'; '.join(said)}: not looked at by the engine here",) if said else ()
+
+
+def _sized(
+    specs: Sequence[TensorSpec], axes: Sequence[int | None], rows: int
+) -> tuple[TensorSpec, ...]:
+    """Return specs with so many rows on their axes."""
+    return tuple(
+        spec
+        if axis is None or spec.shape is None
+        else replace(spec, shape=(*spec.shape[:axis], rows, *spec.shape[axis + 1 :]))
+        for spec, axis in zip(specs, axes, strict=True)
+    )
 
 
 def _check_sizes(specs: Sequence[TensorSpec]) -> None:

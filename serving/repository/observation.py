@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from serving.errors import ConfigError
@@ -28,7 +28,7 @@ DEFAULT_POLICY = DEFAULT_SETTINGS.versions
 
 def of_one_version(settings: ServableSettings) -> ServableSettings:
     """Return settings without what they say about which versions are served, and as what."""
-    return settings.model_copy(update={"versions": DEFAULT_POLICY, "labels": labels.NONE})
+    return replace(settings, versions=DEFAULT_POLICY, labels=labels.NONE)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from serving.errors import ConfigError
 from serving.repository import names, triton_limits, triton_warmup
 from serving.repository.declaration import Declaration, DeclaredTensor
+from serving.repository.instances import EVERYWHERE, Instances
 from serving.repository.settings import DEFAULT_SETTINGS, ServableSettings
 from serving.repository.stubs import triton_model_config_pb2 as pb
 from serving.repository.triton_text import parse_config
@@ -80,14 +81,42 @@ def _settings(config: Any, file: str) -> ServableSettings:
         raise _wrong(file, "default_model_filename", "a name without a folder", model_file)
     return ServableSettings(
         model_file=model_file or None,
-        backend="onnxruntime" if config.backend or config.platform else None,
+        backend=_backend(config),
+        instances=_instances(config),
         max_batch_size=config.max_batch_size or DEFAULT_SETTINGS.max_batch_size,
         max_queue_delay_ms=_delay_ms(batching),
         max_queue_size=queued or DEFAULT_SETTINGS.max_queue_size,
         threads=_threads(config, file),
         warmup=tuple(triton_warmup.samples(config, file)),
         versions=_versions(config.version_policy, file),
+        set_keys=frozenset({"max_queue_size"} if queued else ()),
     )
+
+
+def _backend(config: Any) -> Literal["onnxruntime", "tensorrt"] | None:
+    """Return the engine that is asked for.
+
+    Where Triton would run ONNX Runtime on a GPU, this server runs TensorRT: nothing is pinned.
+    """
+    named = config.backend or config.platform
+    if named in triton_limits.TENSORRT:
+        return "tensorrt"
+    return "onnxruntime" if named and not triton_limits.on_gpu(config) else None
+
+
+def _instances(config: Any) -> Instances:
+    """Return the kinds of devices of the instance groups; AUTO leaves them open."""
+    kinds: dict[str, tuple[int, ...] | None] = {}
+    for group in config.instance_group:
+        if group.kind == pb.ModelInstanceGroup.KIND_CPU:
+            kinds["cpu"] = None
+        elif group.kind == pb.ModelInstanceGroup.KIND_GPU or group.gpus:
+            numbers = tuple(sorted(set(group.gpus)))
+            known = kinds.get("gpu", ())
+            kinds["gpu"] = None if known is None or not numbers else (*known, *numbers)
+        else:
+            return EVERYWHERE
+    return Instances(kinds, firm=False) if kinds else EVERYWHERE
 
 
 def _delay_ms(batching: Any) -> float | None:

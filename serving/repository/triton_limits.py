@@ -14,21 +14,18 @@ from serving.repository.stubs import triton_model_config_pb2 as pb
 Rule = tuple[Callable[[Any], bool], str]
 """A test of the ``ModelConfig`` message, and what to say where it holds."""
 
-_RUNS_HERE = ("onnxruntime_onnx", "onnxruntime", "")
+TENSORRT = ("tensorrt_plan", "tensorrt")
+"""Triton's words for engines, which run on GPUs only."""
+
+_RUNS_HERE = ("onnxruntime_onnx", "onnxruntime", "", *TENSORRT)
 
 _ENSEMBLE = (
     "is a pipeline of other models, which this server does not run (serve the steps by themselves "
     "and call them one after the other)"
 )
-_TENSORRT = (
-    "needs TensorRT, for which this build has no backend (serve the ONNX file that the engine was "
-    "built from)"
-)
 _TENSORFLOW = "is a TensorFlow model (export it to ONNX with tf2onnx)"
 _PLATFORMS = {
     "ensemble": _ENSEMBLE,
-    "tensorrt_plan": _TENSORRT,
-    "tensorrt": _TENSORRT,
     "tensorflow_graphdef": _TENSORFLOW,
     "tensorflow_savedmodel": _TENSORFLOW,
     "tensorflow": _TENSORFLOW,
@@ -96,7 +93,8 @@ def _several_instances(config: Any) -> bool:
     return any(group.count > 1 for group in config.instance_group)
 
 
-def _on_gpu(config: Any) -> bool:
+def on_gpu(config: Any) -> bool:
+    """Return whether instances are asked for on GPUs."""
     gpu = pb.ModelInstanceGroup.KIND_GPU
     return any(group.kind == gpu or group.gpus for group in config.instance_group)
 
@@ -174,12 +172,13 @@ _REFUSALS: tuple[Rule, ...] = (
 _REMARKS: tuple[Rule, ...] = (
     (
         _several_instances,
-        "instance_group count: every servable runs on all workers of the server; their number is "
-        "set by --workers",
+        "instance_group count: a servable runs on all CPU workers of the server, whose number is "
+        "set by --workers, and once on each of its GPUs, two batches at a time",
     ),
     (
-        _on_gpu,
-        "instance_group KIND_GPU and gpus: it runs on the devices of the server (--devices)",
+        on_gpu,
+        "instance_group KIND_GPU and gpus, where the server has no such GPU: it runs on the "
+        "devices that the server has (--devices)",
     ),
     (
         _placed,

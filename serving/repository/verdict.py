@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from serving.artifact import Artifact
 from serving.definition import DeclaredModel
 from serving.errors import ConfigError
 from serving.repository import names
+from serving.repository.backend_choice import Choices, choose
 from serving.repository.batch_axes import resolve_axes
 from serving.repository.declaration import Declaration, Fit, fit
-from serving.repository.declared_model import declared_axes, frozen_rows, unheeded
+from serving.repository.declared_model import frozen_rows, run_axes, unheeded
 from serving.repository.settings import ServableSettings
 from serving.tensor import BatchAxes, Signature
 
@@ -19,7 +21,8 @@ from serving.tensor import BatchAxes, Signature
 class Verdict:
     """``runs``, or ``reason`` says why not. ``max_batch_size`` is 1 when not batched.
 
-    ``signature`` is the one to serve: the model's own, or narrowed by what its folder declares.
+    ``signature`` is the one to serve: the model's own, or narrowed by what its folder declares;
+    None for a file that only its device can read. ``choices`` are the kinds of devices that run it.
     """
 
     runs: bool
@@ -28,6 +31,12 @@ class Verdict:
     max_batch_size: int = 1
     signature: Signature | None = None
     notes: tuple[str, ...] = ()
+    choices: Choices = field(default_factory=Choices)
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """What runs it, by kind of device."""
+        return {choice.kind: choice.route.backend for choice in self.choices.made}
 
 
 Declared = Declaration | DeclaredModel
@@ -35,37 +44,73 @@ Declared = Declaration | DeclaredModel
 
 
 def judge(
-    artifact: Artifact, settings: ServableSettings, declared: Declared | None = None
+    artifact: Artifact,
+    settings: ServableSettings,
+    declared: Declared | None = None,
+    kinds: Sequence[str] = ("cpu",),
 ) -> Verdict:
     """Apply a servable's settings to what was found out about one of its model files.
+
+    ``kinds`` are the kinds of devices that the server has.
 
     ``declared`` is what its folder says of inputs, outputs and batching. The settings come from a
     ``config.pbtxt`` if that is what says it, and from ``servable.toml`` otherwise.
     """
     file = names.TRITON_FILE if isinstance(declared, Declaration) else names.SETTINGS_FILE
-    if not artifact.runnable:
-        return _no(artifact.reason or "no backend runs it here")
-    if settings.backend is not None and settings.backend != artifact.backend:
-        return _no(
-            f"{file} asks for backend {settings.backend!r}, but this {artifact.format.value} "
-            f"file runs on {artifact.backend!r} (remove the key)"
-        )
+    choices = _choices(artifact, settings, kinds)
+    if not choices.made:
+        return _no(_refusal(artifact, settings, kinds, choices, file))
     if artifact.signature is None:
-        return _no("its inputs and outputs could not be read")
+        if artifact.runnable:
+            return _no("its inputs and outputs could not be read")
+        unseen = BatchAxes.refused("known once a device has read it")
+        return Verdict(True, "", unseen, choices=choices)
     try:
-        fitted = _fitted(artifact.signature, artifact.batch, settings, declared)
+        fitted = _fitted(artifact, artifact.signature, settings, declared)
     except ConfigError as error:
         return _no(str(error) if isinstance(declared, Declaration) else f"{file}: {error}")
     batch = fitted.batch
     if batch.batched and settings.max_batch_size == 1 and not _has_rows(declared, artifact):
         batch = BatchAxes.refused(f"switched off by max_batch_size = 1 in {file}")
     most = settings.max_batch_size if batch.batched else 1
-    return Verdict(True, "", batch, most, fitted.signature, fitted.notes)
+    return Verdict(True, "", batch, most, fitted.signature, fitted.notes, choices)
+
+
+def _choices(artifact: Artifact, settings: ServableSettings, kinds: Sequence[str]) -> Choices:
+    wheres = settings.instances.where(kinds)
+    keeps_plain = settings.key is None or settings.cache_decrypted
+    named = settings.instances.kinds
+    return choose(artifact, wheres, settings.backend, named=named, keeps_plain=keeps_plain)
+
+
+def _refusal(
+    artifact: Artifact,
+    settings: ServableSettings,
+    kinds: Sequence[str],
+    choices: Choices,
+    file: str,
+) -> str:
+    """Say why no device of the server runs it."""
+    if not choices.refused:
+        return (
+            f"{file} has it loaded on {', '.join(settings.instances.kinds)} (instances), and the "
+            f"server has {', '.join(kinds)} (start it with other --devices)"
+        )
+    if settings.backend is not None and artifact.runnable and tuple(kinds) == ("cpu",):
+        return (
+            f"{file} asks for backend {settings.backend!r}, but this {artifact.format.value} "
+            f"file runs on {artifact.backend!r} on the server's only device, a CPU (remove the "
+            "key, or start the server with other --devices)"
+        )
+    reasons = dict.fromkeys(choices.refused.values())
+    if len(reasons) == 1:
+        return next(iter(reasons))
+    return "; ".join(f"on {kind}: {reason}" for kind, reason in choices.refused.items())
 
 
 def _fitted(
+    artifact: Artifact,
     signature: Signature,
-    walked: BatchAxes,
     settings: ServableSettings,
     declared: Declared | None,
 ) -> Fit:
@@ -75,7 +120,9 @@ def _fitted(
                 "batch_axes says what declare_model says already", where="batch_axes",
                 fix="remove it, and declare with_batch_dim and without_batch_dim_inputs",
             )  # fmt: skip
-        return Fit(signature, declared_axes(declared, signature), unheeded(declared))
+        axes = run_axes(declared, artifact, settings.max_batch_size)
+        return Fit(signature, axes, unheeded(declared))
+    walked = artifact.batch
     if declared is not None:
         return fit(declared, signature, walked)
     return Fit(signature, resolve_axes(settings.batch_axes, signature, walked))

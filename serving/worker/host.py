@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Union
+from typing import Callable, Dict, List, Optional, Union
 
-from serving.backends.base import Backend, BackendError, Device, Model, ModelSource
+from serving.backends.base import (
+    Backend,
+    BackendError,
+    Device,
+    DeviceLost,
+    Model,
+    ModelSource,
+)
 from serving.backends.registry import open_backend
 from serving.channel.messages import Load, Loaded, LoadFailed, Progress, Unloaded, cut
 from serving.tensor import BatchAxes, Signature
 from serving.warmup import WarmUp
 from serving.worker import sample_file
+from serving.worker.memory import Mappings
 from serving.worker.proof import prove
 from serving.worker.sample_file import Row
 from serving.worker.samples import Samples
@@ -23,17 +32,33 @@ _log = logging.getLogger("serving.worker")
 
 @dataclass(frozen=True)
 class Hosted:
-    """A loaded model and what its batch axes are."""
+    """A loaded model and what its batch axes are.
+
+    ``turn`` is held during a run where the backend takes fewer runs at once than there are slots.
+    """
 
     model: Model
     axes: BatchAxes
+    turn: Optional[threading.Semaphore] = None
 
 
 class Host:
-    """Owns the loaded models. ``load``/``unload``: loader thread; ``get``: slot threads."""
+    """Owns the loaded models. ``load``/``unload``: loader thread; ``get``: slot threads.
 
-    def __init__(self) -> None:
+    ``device`` is what this process computes on, ``slots`` how many runs may come at once.
+    """
+
+    def __init__(
+        self,
+        device: Device = Device(),  # noqa: B008 - frozen
+        mappings: Optional[Mappings] = None,
+        slots: int = 1,
+    ) -> None:
+        self._device = device
+        self._mappings = Mappings() if mappings is None else mappings
+        self._slots = slots
         self._backends: Dict[str, Backend] = {}
+        self._turns: Dict[str, threading.Semaphore] = {}
         self._models: Dict[int, Hosted] = {}
         self._names: Dict[int, str] = {}
 
@@ -41,10 +66,33 @@ class Host:
         """Return a loaded model; KeyError when it is not loaded."""
         return self._models[model]
 
+    def backend(self, name: str) -> Backend:
+        """Return a backend on this process's device, opened if it is not; raises BackendError."""
+        backend = self._backends.get(name)
+        if backend is None:
+            backend = open_backend(name, self._device)
+            self._mappings.join(backend)
+            self._backends[name] = backend
+            if backend.slots < self._slots:
+                self._turns[name] = threading.BoundedSemaphore(backend.slots)
+            _log.debug("%s on %s: %s", name, self._device, backend.versions())
+        return backend
+
+    def close(self) -> None:
+        """Close every model and let go of the device; nothing runs any more."""
+        for hosted in self._models.values():
+            hosted.model.close()
+        self._models.clear()
+        for backend in self._backends.values():
+            backend.close()
+        self._backends.clear()
+
     def load(self, order: Load, tell: Callable[[Progress], None]) -> Union[Loaded, LoadFailed]:
-        """Load, warm and (if asked) prove a model; every failure becomes a message."""
+        """Load, warm and (if asked) prove a model; every failure but DeviceLost is a message."""
         try:
             return self._load(order, tell)
+        except DeviceLost:
+            raise
         except BackendError as error:
             return LoadFailed(order.model, "load_failed", cut(str(error)))
         except MemoryError:
@@ -64,15 +112,23 @@ class Host:
 
     def _load(self, order: Load, tell: Callable[[Progress], None]) -> Loaded:
         began = time.monotonic()
-        backend = self._backends.get(order.backend)
-        if backend is None:
-            backend = self._backends[order.backend] = open_backend(order.backend, Device())
-        model = backend.load(ModelSource(order.path, order.threads))
+        backend = self.backend(order.backend)
+        model = backend.load(ModelSource(order.path, order.threads, order.options))
+        try:
+            return self._warmed(order, model, tell, began)
+        except BaseException:
+            model.close()
+            raise
+
+    def _warmed(
+        self, order: Load, model: Model, tell: Callable[[Progress], None], began: float
+    ) -> Loaded:
         loaded = time.monotonic()
         tell(Progress(order.model, "warming"))
         claim = BatchAxes.from_json(order.batch)
         _check_claim(claim, model.signature)
-        samples = Samples(model.signature, claim, _given(order, model.signature, claim))
+        given = _given(order, model.signature, claim)
+        samples = Samples(model.signature, claim, given, model.gears)
         ordered = [WarmUp.from_json(told) for told in order.warmup]
         note = ""
         if order.prove:
@@ -81,10 +137,10 @@ class Host:
             note = samples.warm(model)
         if ordered:
             if claim.batched != samples.batched:  # the proof may have refused the claim
-                samples = Samples(model.signature, claim)
+                samples = Samples(model.signature, claim, gears=model.gears)
             # What was said of made-up inputs does not matter where proper ones are there.
             note = "; ".join(warm_up(model, samples, ordered, order.max_batch_size))
-        self._models[order.model] = Hosted(model, claim)
+        self._models[order.model] = Hosted(model, claim, self._turns.get(order.backend))
         self._names[order.model] = order.name
         warm = time.monotonic()
         return Loaded(
@@ -94,6 +150,7 @@ class Host:
             (loaded - began) * 1e3,
             (warm - loaded) * 1e3,
             cut(note),
+            None if model.gears is None else tuple(model.gears),
         )
 
 

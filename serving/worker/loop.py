@@ -14,11 +14,11 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import Deque, List, Optional, Sequence, Tuple
+from typing import Callable, Deque, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from serving.backends.base import BackendError, Binding
+from serving.backends.base import BackendError, Binding, DeviceLost
 from serving.channel import strings
 from serving.channel.layout import STRING_ENTRY_BYTES, Field, Layout, align
 from serving.channel.link import BlockingLink
@@ -57,6 +57,11 @@ class _Prepared:
     bound: bool
 
 
+def raise_it(error: DeviceLost) -> None:
+    """Raise: where nobody else is told of a lost device."""
+    raise error
+
+
 class Unwanted(Exception):
     """Nobody waits for this run any more."""
 
@@ -73,13 +78,22 @@ class Denied(Exception):
 class Slot:
     """Runs batches, one at a time. ``run`` is its own thread; the others call the rest.
 
+    ``on_device_lost`` ends this process; it does not return.
+
     A cancel and the run that it means come on different links, so either may be seen first.
     ``_turn`` guards which run is the current one: a cancel must neither be lost before a run has
     begun nor hit the binding of one that is over, for the next run of that binding would end.
     """
 
-    def __init__(self, link: BlockingLink, host: Host, mappings: Mappings) -> None:
+    def __init__(
+        self,
+        link: BlockingLink,
+        host: Host,
+        mappings: Mappings,
+        on_device_lost: Callable[[DeviceLost], None] = raise_it,
+    ) -> None:
         self._link = link
+        self._on_device_lost = on_device_lost
         self._host = host
         self._mappings = mappings
         self._layouts: "dict[int, Layout]" = {}
@@ -106,6 +120,8 @@ class Slot:
                     self._link.send(self._answer(message))
                 else:
                     self._note(message, fd)
+        except DeviceLost as error:
+            self._on_device_lost(error)
         except BaseException:
             _log.exception("the slot broke; the worker ends")
             os._exit(70)
@@ -144,6 +160,8 @@ class Slot:
     def _answer(self, run: Run) -> Message:
         try:
             return self._run(run)
+        except DeviceLost:
+            raise
         except BackendError as error:
             text = cut(str(error))
             _log.info("run failed: %s", text, extra={"request_id": run.ids, "rows": run.rows})
@@ -186,7 +204,9 @@ class Slot:
             np.copyto(target, source)
         ready = time.perf_counter_ns()
         try:
-            outputs = prepared.binding.run()
+            outputs = _in_turn(hosted, prepared.binding)
+        except DeviceLost:
+            raise
         except BackendError:
             self._uncache(run)
             if not prepared.bound:
@@ -195,7 +215,7 @@ class Slot:
             # with sizes left to the engine; if that fails too, it is the request's fault.
             again = self._unbound(run, hosted, layout)
             self._begins(run.run, again)  # unless it was a cancel that ended it
-            outputs = again.run()
+            outputs = _in_turn(hosted, again)
         ran = time.perf_counter_ns()
         if outputs is None:
             for target, source in prepared.after:
@@ -309,6 +329,14 @@ class Slot:
             if message is None:
                 raise Denied(Deny(run, "unavailable", "the server is going down"))
             self._note(message, fd)
+
+
+def _in_turn(hosted: Hosted, binding: Binding) -> Optional[Tuple[Tensor, ...]]:
+    """Run once, when it is this slot's turn where a backend takes fewer runs than slots bring."""
+    if hosted.turn is None:
+        return binding.run()
+    with hosted.turn:
+        return binding.run()
 
 
 def _rows(segment: Segment, field: Field, run: Run) -> Array:

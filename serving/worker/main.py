@@ -21,10 +21,12 @@ from typing import Any, List, Union
 import numpy as np
 
 from serving import logs
+from serving.backends.base import BackendError, DeviceLost
 from serving.channel.link import BlockingLink
 from serving.channel.messages import (
     PROTOCOL,
     Cancel,
+    DeviceGone,
     Hello,
     Load,
     Message,
@@ -32,13 +34,20 @@ from serving.channel.messages import (
     Pong,
     Stop,
     Unload,
+    cut,
 )
+from serving.devices import Device
 from serving.worker.host import Host
 from serving.worker.loop import Slot
 from serving.worker.memory import Mappings, give_back_memory
 from serving.worker.parent import die_with_the_master, offer_to_the_oom_killer
 
 _log = logging.getLogger("serving.worker")
+
+_NO_DEVICE = 75
+"""EX_TEMPFAIL: the device cannot be had, or is lost; another start may find it again."""
+
+_CLOSING_S = 3.0
 
 
 def main() -> None:
@@ -54,36 +63,78 @@ def main() -> None:
     if options.expendable:
         # A trial that eats the machine's memory must die before anything that serves.
         offer_to_the_oom_killer(1000)
+    runs = [BlockingLink(socket.socket(fileno=fd)) for fd in options.run_fd]
+    mappings = Mappings()
+    device = Device(options.device, options.device_index)
     Worker(
         BlockingLink(socket.socket(fileno=options.control_fd)),
-        [BlockingLink(socket.socket(fileno=fd)) for fd in options.run_fd],
-        Host(),
+        runs,
+        Host(device, mappings, len(runs)),
+        mappings,
+        options.backend,
     ).run()
 
 
 class Worker:
-    """Owns the links and the threads of this process."""
+    """Owns the links and the threads of this process.
 
-    def __init__(self, control: BlockingLink, runs: List[BlockingLink], host: Host) -> None:
+    ``backend`` is opened before anything else, so that a device that cannot be had is known at
+    once; with none, backends are opened when a model wants them.
+    """
+
+    def __init__(
+        self,
+        control: BlockingLink,
+        runs: List[BlockingLink],
+        host: Host,
+        mappings: Mappings,
+        backend: str = "",
+    ) -> None:
         self._control = control
         self._host = host
-        mappings = Mappings()
-        self._slots = [Slot(link, host, mappings) for link in runs]
+        self._backend = backend
+        self._slots = [Slot(link, host, mappings, self._device_lost) for link in runs]
         self._to_load: "queue.SimpleQueue[Union[Load, Unload]]" = queue.SimpleQueue()
 
     def run(self) -> None:
         """Say hello, then answer the control link until the master stops us or is gone."""
+        versions = {"python": sys.version.split()[0], "numpy": np.__version__}
+        if self._backend:
+            versions.update(self._open())
         for slot in self._slots:
             threading.Thread(target=slot.run, daemon=True, name="slot").start()
         threading.Thread(target=self._load_and_unload, daemon=True, name="loader").start()
-        versions = {"python": sys.version.split()[0], "numpy": np.__version__}
         self._control.send(Hello(PROTOCOL, os.getpid(), versions))
         while True:
             message, _ = self._control.receive()
+            if isinstance(message, Stop):
+                self._let_go()
             if message is None or isinstance(message, Stop):
                 # Not sys.exit: an engine's thread may be deep in a run that nobody waits for.
                 os._exit(0)
             self._answer(message)
+
+    def _open(self) -> "dict[str, str]":
+        """Open the device; without it this process is of no use, and its last line says why."""
+        try:
+            return self._host.backend(self._backend).versions()
+        except BackendError as error:
+            print(cut(str(error)), file=sys.stderr, flush=True)
+            os._exit(_NO_DEVICE)
+
+    def _let_go(self) -> None:
+        """Close models and device, for so long as the master waits for it."""
+        if not self._backend:
+            return
+        closing = threading.Thread(target=self._host.close, daemon=True, name="closing")
+        closing.start()
+        closing.join(_CLOSING_S)
+
+    def _device_lost(self, error: DeviceLost) -> None:
+        """Tell the master, and end: what the driver still holds goes with this process."""
+        _log.error("the device is lost: %s", error)
+        self._control.send(DeviceGone(cut(str(error))))
+        os._exit(_NO_DEVICE)
 
     def _answer(self, message: Message) -> None:
         if isinstance(message, (Load, Unload)):
@@ -97,6 +148,8 @@ class Worker:
     def _load_and_unload(self) -> None:
         try:
             self._obey()
+        except DeviceLost as error:
+            self._device_lost(error)
         except BaseException:
             _log.exception("the loader broke; the worker ends")
             os._exit(70)
@@ -122,6 +175,9 @@ def _arguments() -> Any:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--run-fd", type=int, action="append", default=[])
     parser.add_argument("--name", default="worker")
+    parser.add_argument("--device", default="cpu", help="cpu, gpu or ascend")
+    parser.add_argument("--device-index", type=int, default=0)
+    parser.add_argument("--backend", default="", help="opened at once, on that device")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--data-limit-mb", type=int, default=0)
     parser.add_argument("--expendable", action="store_true")

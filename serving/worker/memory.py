@@ -4,42 +4,77 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import threading
-from typing import Dict
+from typing import Dict, List, Set, Tuple
 
+from serving.backends.base import Backend, BackendError, DeviceLost
 from serving.channel.messages import Lend
 from serving.channel.segment import Segment
 
+_log = logging.getLogger("serving.worker")
+
 
 class Mappings:
-    """Segments by number, shared by the slots; each slot is lent and forgets on its own."""
+    """Segments by number, shared by the slots; each slot is lent and forgets on its own.
+
+    The backends of the process learn of every segment: a device may want it registered. What one
+    would not take is not asked back of it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._segments: Dict[int, Segment] = {}
         self._lent: Dict[int, int] = {}
+        self._backends: List[Tuple[Backend, Set[int]]] = []
+
+    def join(self, backend: Backend) -> None:
+        """Tell a backend of every segment that is there, and of all that come; see ``lend``."""
+        with self._lock:
+            known: Set[int] = set()
+            for segment in self._segments.values():
+                _lend(backend, known, segment)
+            self._backends.append((backend, known))
 
     def lend(self, message: Lend, fd: int) -> None:
-        """Map a segment, or count one more slot that was lent it."""
+        """Map a segment, or count one more slot that was lent it. Raises DeviceLost."""
         with self._lock:
             self._lent[message.segment] = self._lent.get(message.segment, 0) + 1
             segment = Segment.attach(message.segment, message.size, fd, writable=message.writable)
             if message.segment in self._segments:
                 segment.close()
-            else:
-                self._segments[message.segment] = segment
+                return
+            self._segments[message.segment] = segment
+            for backend, known in self._backends:
+                _lend(backend, known, segment)
 
     def forget(self, segment_id: int) -> None:
-        """Unmap a segment once every slot that was lent it has forgotten it."""
+        """Unmap a segment once every slot that was lent it has forgotten it. Raises DeviceLost."""
         with self._lock:
             self._lent[segment_id] -= 1
             if self._lent[segment_id] == 0:
                 del self._lent[segment_id]
-                self._segments.pop(segment_id).close()
+                segment = self._segments.pop(segment_id)
+                for backend, known in self._backends:
+                    if segment.id in known:
+                        known.discard(segment.id)
+                        backend.take_back(segment.address)
+                segment.close()
 
     def get(self, segment_id: int) -> Segment:
         """Return a mapped segment."""
         return self._segments[segment_id]
+
+
+def _lend(backend: Backend, known: Set[int], segment: Segment) -> None:
+    """Tell a backend of a segment; one that cannot register it still runs, by way of a copy."""
+    try:
+        backend.lend(segment.address, segment.size, writable=segment.writable_elsewhere)
+        known.add(segment.id)
+    except DeviceLost:
+        raise
+    except BackendError as error:
+        _log.warning("%d bytes of shared memory are not registered: %s", segment.size, error)
 
 
 def give_back_memory() -> None:

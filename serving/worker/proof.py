@@ -1,8 +1,8 @@
 """The second half of the proof of a batch axis: real runs must agree row by row.
 
 The axis walk claims that rows do not touch each other. Here the same rows are run alone,
-together, and beside other rows; each row's outputs must be the same, bit for bit or within the
-dtype's tolerance (engines may sum in another order for another batch size).
+together, and beside other rows; each row's outputs must be the same, within the dtype's tolerance
+(engines may sum in another order for another batch size), or bit for bit where that is claimed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from serving.backends.base import BackendError, Model
+from serving.backends.base import BackendError, DeviceLost, Model
 from serving.tensor import (
     BF16,
     Array,
@@ -22,7 +22,6 @@ from serving.tensor import (
     Tensor,
     bf16_to_float32,
     element_count,
-    fixed_batch,
 )
 from serving.worker.samples import Samples
 
@@ -35,6 +34,11 @@ TOLERANCES: Dict[str, Tuple[float, float]] = {
 """Relative and absolute difference that a change of batch size may make; others: none."""
 
 _SLOW_RUN_S = 0.25
+_MOST = 4
+_MOST_EXACT = 32
+"""Rows that are run together. An engine that takes numbers by eights, and what is left over one by
+one, may differ in the last bit, and only of some numbers: more rows are more of a proof.
+"""
 
 
 def prove(
@@ -47,15 +51,19 @@ def prove(
     if not size:
         reason = f"no run could confirm the batch axis: made-up inputs were refused: {refusal}"
         return BatchAxes.refused(reason), reason
-    most = min(fixed_batch(model.signature, claim) or max_batch_size, 4)
+    most = min(samples.most(max_batch_size), _MOST_EXACT if claim.exact else _MOST)
     if most < 2:
         return claim, ""
     try:
         began = time.monotonic()
         _run(model, claim, samples, [0], size)
         if time.monotonic() - began > _SLOW_RUN_S:
+            if claim.exact:
+                return BatchAxes.refused(f"{claim.reason}; but a run takes too long to try"), ""
             most = 2  # a slow model would be minutes at this; two rows still tell mixing apart
         disagreement = _disagreement(model, claim, samples, size, most)
+    except DeviceLost:
+        raise
     except BackendError as error:
         disagreement = f"rows that run alone fail together: {error}"
     except MemoryError as error:
@@ -73,7 +81,9 @@ def _disagreement(model: Model, claim: BatchAxes, samples: Samples, size: int, m
         together = _run(model, claim, samples, numbers, size)
         for place, number in enumerate(numbers):
             if number in alone:
-                difference = _differs(model.signature, alone[number], together[place])
+                difference = _differs(
+                    model.signature, alone[number], together[place], exact=claim.exact
+                )
                 if difference:
                     return f"row {place} of {len(numbers)} differs from itself alone: {difference}"
     return ""
@@ -86,7 +96,7 @@ def _run(
     outputs = model.bind(samples.rows(numbers, size), None).run()
     assert outputs is not None
     rows: List[List[Tensor]] = [[] for _ in numbers]
-    count = fixed_batch(model.signature, claim) or len(numbers)
+    count = samples.filled(len(numbers))
     for tensor, axis in zip(outputs, claim.outputs):
         for row, piece in zip(rows, _cut(tensor, axis, count)):
             row.append(piece)
@@ -110,22 +120,31 @@ def _cut(tensor: Tensor, axis: Optional[int], count: int) -> List[Tensor]:
     ]
 
 
-def _differs(signature: Signature, one: Sequence[Tensor], other: Sequence[Tensor]) -> str:
+def _differs(
+    signature: Signature, one: Sequence[Tensor], other: Sequence[Tensor], *, exact: bool
+) -> str:
     for spec, a, b in zip(signature.outputs, one, other):
         if a.shape != b.shape:
             return f"output {a.name!r} is {list(a.shape)} alone and {list(b.shape)} together"
         if a.items is not None:
-            agree = _documents_agree if spec.json else _same
+            agree = _documents_agree if spec.json and not exact else _same
             if not all(agree(x, y) for x, y in zip(a.items, b.items or ())):
                 return f"output {a.name!r} holds other {'values' if spec.json else 'strings'}"
             continue
-        if not _close(a, _numbers(a), _numbers(b)):
+        if not (_equal(a, b) if exact else _close(a, _numbers(a), _numbers(b))):
             return f"output {a.name!r} {_gap(_numbers(a), _numbers(b))}"
     return ""
 
 
 def _same(a: bytes, b: bytes) -> bool:
     return a == b
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Compare bits: -0.0 is another number than 0.0, and NaN is itself."""
+    assert a.array is not None
+    assert b.array is not None
+    return a.array.tobytes() == b.array.tobytes()
 
 
 def _documents_agree(a: bytes, b: bytes) -> bool:
@@ -149,7 +168,7 @@ def _gap(a: Array, b: Array) -> str:
     pairs = [(x, y) for x, y in zip(a.ravel().tolist(), b.ravel().tolist()) if x != y]
     if any((x == x) != (y == y) for x, y in pairs):
         return "is NaN in other places"
-    worst = max(abs(x - y) for x, y in pairs if x == x)
+    worst = max((abs(x - y) for x, y in pairs if x == x), default=0.0)
     return f"by up to {worst:.3g}"
 
 

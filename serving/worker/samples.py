@@ -14,7 +14,8 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from serving.backends.base import BackendError, MemoryExhausted, Model
+from serving.backends.base import BackendError, DeviceLost, MemoryExhausted, Model
+from serving.gears import most_rows, next_gear
 from serving.tensor import (
     BF16,
     BOOL,
@@ -48,11 +49,18 @@ class Samples:
     """Makes rows for one model; the same number gives the same row.
 
     ``given`` are rows as ``sample_file`` reads them; those of other shapes than the first are
-    left out.
+    left out. ``gears`` are the numbers of rows that the model takes, None for any.
     """
 
-    def __init__(self, signature: Signature, claim: BatchAxes, given: Sequence[Row] = ()) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        claim: BatchAxes,
+        given: Sequence[Row] = (),
+        gears: Optional[Sequence[int]] = None,
+    ) -> None:
         self.signature = signature
+        self.gears = gears
         self.batched = claim.batched
         self.axes: Tuple[Optional[int], ...] = (
             claim.inputs if claim.batched else (None,) * len(signature.inputs)
@@ -65,9 +73,9 @@ class Samples:
     def rows(self, numbers: Sequence[int], size: int) -> List[Tensor]:
         """Return inputs that hold the rows ``numbers``, varying sizes set to ``size``.
 
-        A model frozen to a batch size gets its missing rows as copies of the first.
+        A model that takes certain numbers of rows gets its missing rows as copies of the first.
         """
-        missing = (self.fixed or 0) - len(numbers)
+        missing = self.filled(len(numbers)) - len(numbers)
         numbers = [*numbers, *[numbers[0]] * max(0, missing)]
         if size == AS_GIVEN:
             return self.together([self._turned(number) for number in numbers])
@@ -75,6 +83,14 @@ class Samples:
             _tensor(spec, axis, numbers, size)
             for spec, axis in zip(self.signature.inputs, self.axes)
         ]
+
+    def filled(self, rows: int) -> int:
+        """Return how many rows a run of ``rows`` has."""
+        return self.fixed or (next_gear(self.gears, rows) if self.batched else rows)
+
+    def most(self, limit: int) -> int:
+        """Return how many rows may run together, at most ``limit`` where the model leaves it."""
+        return self.fixed or most_rows(self.gears, limit)
 
     def fitting_size(self, model: Model) -> Tuple[int, str]:
         """Return a size that the model accepts, or 0 and the engine's last refusal.
@@ -94,6 +110,8 @@ class Samples:
         for size in sizes:
             try:
                 model.bind(self.rows([0], size), None).run()
+            except DeviceLost:
+                raise
             except MemoryExhausted as error:
                 exhausted = error
             except BackendError as error:

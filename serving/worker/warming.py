@@ -7,7 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from serving.backends.base import BackendError, Model
+from serving.backends.base import BackendError, DeviceLost, Model
 from serving.tensor import Tensor, TensorSpec, element_count, shape_text
 from serving.warmup import ZEROS, Fill, WarmUp
 from serving.worker import sample_file
@@ -31,6 +31,8 @@ def warm_up(
                 binding = model.bind(inputs, None)
                 for _ in range(order.count):
                     binding.run()
+        except DeviceLost:
+            raise
         except (BackendError, OSError, ValueError, KeyError, MemoryError) as error:
             text = f"warm-up sample {order.name!r} failed: {_said(error)}"
             if order.required:
@@ -47,15 +49,14 @@ def _runs(model: Model, samples: Samples, order: WarmUp, max_batch_size: int) ->
         raise ValueError("its file holds no rows")
     most = _rows_together(samples, rows, max_batch_size)
     batches = [rows[at : at + most] for at in range(0, len(rows), most)]
-    missing = samples.fixed or 0
-    return [samples.together(b + b[:1] * (missing - len(b))) for b in batches]
+    return [samples.together(b + b[:1] * (samples.filled(len(b)) - len(b))) for b in batches]
 
 
 def _rows_together(samples: Samples, rows: Sequence[sample_file.Row], max_batch_size: int) -> int:
     if not any(axis is not None for axis in samples.axes):
         return 1
     looks = {tuple(tensor.shape for tensor in row) for row in rows}
-    return (samples.fixed or max_batch_size) if len(looks) == 1 else 1
+    return samples.most(max_batch_size) if len(looks) == 1 else 1
 
 
 def _made(model: Model, samples: Samples, order: WarmUp) -> List[Tensor]:
@@ -67,7 +68,7 @@ def _made(model: Model, samples: Samples, order: WarmUp) -> List[Tensor]:
     size = _SOME_SIZE
     if any(fill.shape is None for fill in fills):
         size = max(0, samples.made_up_size(model)) or _SOME_SIZE
-    rows = samples.fixed or order.rows
+    rows = samples.filled(order.rows)
     return [
         _filled(spec, fill, _shape(spec, fill, axis, size, rows))
         for spec, fill, axis in zip(specs, fills, samples.axes)

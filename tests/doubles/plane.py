@@ -9,7 +9,7 @@ from typing import Any
 
 from serving.dataplane import RepositoryControl
 from serving.errors import ControlOff, NotFound, ServingError, did_you_mean
-from serving.request import Description, InferRequest, InferResponse
+from serving.request import Description, InferRequest, InferResponse, Listener
 from serving.statistics import ProcessUsage, ServerStatistics, TensorMemory
 from serving.tensor import Tensor
 
@@ -23,6 +23,13 @@ class StubClaim:
         self.request = request
         self.description = description
         self.answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+
+    def tell(self, listener: Listener) -> None:
+        def told(done: asyncio.Future[InferResponse]) -> None:
+            failed = asyncio.CancelledError() if done.cancelled() else done.exception()
+            listener(failed or done.result())
+
+        self.answer.add_done_callback(told)
 
 
 class StubPlane:

@@ -85,13 +85,14 @@ BUSY = replace(
 
 
 def server(*versions: VersionStatistics, **changes: Any) -> ServerStatistics:
-    """Return a server with these versions, one worker that runs and one that is gone."""
+    """Return a server with these versions, a worker that runs and two that are gone."""
     told = ServerStatistics(
         versions=versions,
         errors=(ErrorAnswers("grpc", "cancelled", 1), ErrorAnswers("rest", "wrong_dtype", 9)),
         workers=(
             WorkerStatistics("cpu-0", 0, ProcessUsage(2.5, 50 * MIB, 1_700_000_000.0)),
             WorkerStatistics("cpu-1", 4, None),
+            WorkerStatistics("gpu-0", 5, None, "gpu:0", "tensorrt", 'it "fell" off', 11, 44),
         ),
         memory=TensorMemory(3 * MIB, 8 * MIB, 2048 * MIB),
         process=ProcessUsage(1.25, 80 * MIB, 1_600_000_000.5),

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from serving.channel.link import AsyncLink, BlockingLink, pair
+from serving.channel.async_link import AsyncLink
+from serving.channel.link import BlockingLink, pair
 from serving.channel.messages import (
     DONE_KIND,
     MAX_DATAGRAM,

@@ -13,9 +13,10 @@ import pytest
 from serving.artifact import Artifact, Format
 from serving.channel.messages import Load, Loaded
 from serving.definition import INPUTS, DeclaredModel, Definition, Function, Kind, Method, Node, Ref
+from serving.devices import Where
 from serving.errors import LoadError
 from serving.lifecycle import loader as module
-from serving.lifecycle.fleet import StageOrder
+from serving.lifecycle.fleet import CPU, StageOrder
 from serving.lifecycle.loader import Loader, LoadLimits
 from serving.lifecycle.proofs import Proofs
 from serving.lifecycle.state import State
@@ -52,18 +53,20 @@ class Workers:
         if step == self.refuses:
             raise LoadError("it broke")
 
-    async def try_out(self, order: Load, timeout_s: float) -> Loaded:
+    async def try_out(self, order: Load, timeout_s: float, where: Where = CPU) -> Loaded:
         self._do(f"try {order.model}")
         batch = order.batch if self.batched else BatchAxes.refused("rows differ").to_json()
         return Loaded(order.model, {}, batch, 0.0, 0.0)
 
-    async def load(self, order: Load, timeout_s: float, on_phase: Callable[[str], None]) -> Loaded:
+    async def load(
+        self, order: Load, timeout_s: float, on_phase: Callable[[str], None], where: Where = CPU
+    ) -> Loaded:
         self._do(f"load {order.model}")
         self.loaded.add(order.model)
         on_phase("warming")
         return Loaded(order.model, {}, order.batch, 0.0, 0.0, note=f"note {order.model}")
 
-    async def unload(self, model: int) -> None:
+    async def unload(self, model: int, where: Where | None = None) -> None:
         self.loaded.discard(model)
 
     async def start(self, order: StageOrder) -> None:

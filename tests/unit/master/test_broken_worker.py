@@ -11,6 +11,7 @@ import pytest
 
 from serving.channel.messages import Message
 from serving.errors import Unavailable
+from serving.master.places import Place
 from serving.master.worker import UnreadyWorker, Worker, WorkerSpec
 from serving.scheduling.slot import Slot
 
@@ -51,7 +52,9 @@ async def test_worker_that_does_not_start_has_last_words_without_paths(tmp_path:
     program.chmod(0o755)
     events = Events()
     with pytest.raises(Unavailable) as error:
-        await UnreadyWorker(WorkerSpec("cpu-0", interpreter=str(program)), events, events).start(20)
+        await UnreadyWorker(
+            WorkerSpec("cpu-0", Place(interpreter=str(program))), events, events
+        ).start(20)
     assert str(error.value) == "a worker did not start: cannot open …: gone"
 
 
@@ -60,7 +63,7 @@ def broken(folder: Path, where: str, data: bytes) -> WorkerSpec:
     program = folder / "python"
     program.write_text(BROKEN.format(python=sys.executable, where=where, data=data))
     program.chmod(0o755)
-    return WorkerSpec("cpu-0", interpreter=str(program))
+    return WorkerSpec("cpu-0", Place(interpreter=str(program)))
 
 
 @pytest.mark.parametrize("where", ["control", "run"])

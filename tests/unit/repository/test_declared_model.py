@@ -12,6 +12,8 @@ from serving.errors import ConfigError
 from serving.repository.declared_model import (
     declared_axes,
     frozen_rows,
+    instance_signature,
+    run_axes,
     threads_of,
     unproved,
 )
@@ -132,3 +134,55 @@ def test_declaration_names_what_has_no_effect(
 def test_declared_threads_are_those_of_the_context() -> None:
     assert threads_of(ROWS) is None
     assert threads_of(DeclaredModel(("m",), "onnx", context={"thread_num": 3})) == 3
+
+
+def freed(rows: int, axes: tuple[tuple[int | None, ...], tuple[int | None, ...]]) -> Artifact:
+    """Return a model of two inputs and an output whose axis was freed, exported with ``rows``."""
+    inputs, outputs = axes
+    shapes: list[tuple[Dim, ...]] = [
+        (3,) if axis is None else ("batch", 2) if axis == 0 else (2, "batch")
+        for axis in (*inputs, *outputs)
+    ]
+    return Artifact(
+        Format.MINDIR, "onnxruntime", signature=signature(*shapes),
+        batch=BatchAxes(True, "walked", inputs, outputs), exported_rows=rows,
+    )  # fmt: skip
+
+
+PLAIN = ((0, 0), (0,))
+
+
+def test_whole_instances_run_together_along_an_axis_that_was_freed() -> None:
+    axes = run_axes(WHOLE, freed(2, PLAIN), 32)
+    assert (axes.batched, axes.exact, axes.inputs, axes.outputs) == (True, True, (0, 0), (0,))
+    assert axes.reason == "whole instances of 2 rows share a run, to the last bit: walked"
+    assert judge(freed(2, PLAIN), parse_settings(b"", "m/servable.toml"), WHOLE).batch == axes
+
+
+@pytest.mark.parametrize(
+    ("artifact", "most"),
+    [
+        (freed(0, PLAIN), 32),  # free as it was: an instance may have any number of rows
+        (freed(17, PLAIN), 32),  # two have no room in a run
+        (freed(2, PLAIN), 3),
+        (freed(2, ((0, None), (0,))), 32),  # what all rows share, instances might not
+        (freed(2, ((1, 1), (1,))), 32),
+        (freed(2, ((0, 0), (1,))), 32),
+    ],
+)
+def test_whole_instances_run_alone_where_they_might_meet(artifact: Artifact, most: int) -> None:
+    axes = run_axes(WHOLE, artifact, most)
+    assert not axes.batched
+    assert axes.reason == "declared with_batch_dim=False: an instance is a whole run"
+
+
+def test_declared_rows_are_not_joined_as_whole_instances_are() -> None:
+    assert run_axes(ROWS, freed(2, PLAIN), 32) == declared_axes(ROWS, signature((2,), (2,), (2,)))
+
+
+def test_instances_have_the_sizes_of_the_file_whatever_was_freed() -> None:
+    whole = instance_signature(WHOLE, freed(2, ((0, None), (1,))))
+    assert whole is not None
+    assert [spec.shape for spec in (*whole.inputs, *whole.outputs)] == [(2, 2), (3,), (2, 2)]
+    assert instance_signature(ROWS, freed(2, PLAIN)) == freed(2, PLAIN).signature
+    assert instance_signature(WHOLE, freed(0, PLAIN)) == freed(0, PLAIN).signature

@@ -1,5 +1,7 @@
 """``servable.toml``: values, and errors that name the key."""
 
+from dataclasses import FrozenInstanceError, fields
+
 import pytest
 
 from serving.errors import ConfigError
@@ -11,6 +13,7 @@ from serving.repository.settings import (
     reference_markdown,
     setting_reference,
 )
+from serving.repository.stage_settings import MethodSettings, StageSettings
 from serving.repository.version_policy import AllVersions, LatestVersions, SpecificVersions
 
 FILE = "digits/servable.toml"
@@ -88,13 +91,49 @@ def test_settings_versions_take_three_forms(text: str, policy: object) -> None:
     assert parse(text).versions == policy
 
 
+def test_settings_of_tables_are_read_beside_their_defaults() -> None:
+    settings = parse(
+        '[stages]\nworkers = 64\npython = "/usr/bin/python3"\n[methods]\nhidden = true'
+    )
+    assert settings.stages == StageSettings(workers=64, python="/usr/bin/python3")
+    assert settings.methods == MethodSettings(hidden=True)
+    assert settings.set_keys == {"stages", "methods"}
+
+
+def test_settings_at_their_bounds_are_taken() -> None:
+    settings = parse(
+        "batch_sizes = [1, 4]\nmax_queue_delay_ms = 0\nrun_timeout_s = 0\nthreads = 1\n"
+        'update = "in_turn"\nidempotent = false\nmodel_file = "..a"'
+    )
+    assert settings.batch_sizes == (1, 4)
+    assert (settings.max_queue_delay_ms, settings.run_timeout_s, settings.threads) == (0, 0, 1)
+    assert (settings.update, settings.idempotent, settings.model_file) == ("in_turn", False, "..a")
+
+
+def test_settings_number_that_no_float_holds_is_refused() -> None:
+    assert refused(f"load_timeout_s = 1{'0' * 400}").where == "load_timeout_s"
+
+
+def test_settings_table_that_is_none_says_how_it_is_written() -> None:
+    error = refused("stages = 3")
+    assert (error.where, error.message) == (
+        "stages",
+        f"{FILE}: 'stages' is a table: write [stages]",
+    )
+
+
+def test_settings_unknown_keys_do_not_shadow_what_is_kept_beside_them() -> None:
+    assert refused("set_keys = []").where == "set_keys"
+    assert refused("stages.workres = 1").fix == "did you mean 'stages.workers'?"
+
+
 def test_settings_batch_axes_none_switches_batching_off() -> None:
     assert parse('batch_axes = "none"').batch_axes == AssertedAxes(off=True)
 
 
 def test_settings_are_frozen() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        parse("").max_batch_size = 2
+    with pytest.raises(FrozenInstanceError):
+        parse("").max_batch_size = 2  # type: ignore[misc]
 
 
 def test_settings_unknown_key_names_file_key_and_nearest() -> None:
@@ -121,10 +160,26 @@ def test_settings_unknown_key_like_no_other_lists_the_known() -> None:
         ("max_queue_delay_ms = inf", "max_queue_delay_ms", "Infinity"),
         ("load_timeout_s = 0", "load_timeout_s", "0"),
         ("threads = 0", "threads", "0"),
-        ('backend = "tensorrt"', "backend", '"tensorrt"'),
+        ('backend = "nosuch"', "backend", '"nosuch"'),
         ('model_file = "../x.onnx"', "model_file", '"../x.onnx"'),
         ('model_file = ""', "model_file", '""'),
         ('model_file = ".."', "model_file", '".."'),
+        ("max_queue_delay_ms = true", "max_queue_delay_ms", "true"),
+        ('max_queue_delay_ms = "1"', "max_queue_delay_ms", '"1"'),
+        ("run_timeout_s = -1", "run_timeout_s", "-1"),
+        ("batch_sizes = 4", "batch_sizes", "4"),
+        ("batch_sizes = [1, 0]", "batch_sizes", "[1, 0]"),
+        ("batch_sizes = [1.0]", "batch_sizes", "[1.0]"),
+        ("idempotent = 1", "idempotent", "1"),
+        ('update = "later"', "update", '"later"'),
+        ("update = []", "update", "[]"),
+        ("model_file = 1", "model_file", "1"),
+        ("stages.workers = 65", "stages.workers", "65"),
+        ("stages.workers = 0", "stages.workers", "0"),
+        ("stages.device_id = -1", "stages.device_id", "-1"),
+        ("stages.run_timeout_s = 0", "stages.run_timeout_s", "0"),
+        ('stages.python = "python3"', "stages.python", '"python3"'),
+        ('methods.hidden = "yes"', "methods.hidden", '"yes"'),
         ('versions = "newest"', "versions", "'newest'"),
         ("versions = 3", "versions", "3"),
         ("versions = {latest = 0}", "versions.latest", "0"),
@@ -185,8 +240,12 @@ def test_settings_byte_order_mark_and_crlf_are_read() -> None:
     assert parse_settings(b"\xef\xbb\xbfthreads = 3\r\n", FILE).threads == 3
 
 
-def test_settings_nested_too_deeply_is_an_error_not_a_crash() -> None:
-    assert FILE in refused("threads = " + "[" * 100_000).message
+@pytest.mark.parametrize(
+    "text",
+    ["threads = " + "[" * 100_000, f"threads{'.a' * 20_000} = 1", f"versions{'.a' * 20_000} = 1"],
+)
+def test_settings_nested_too_deeply_is_an_error_not_a_crash(text: str) -> None:
+    assert FILE in refused(text).message
 
 
 def test_settings_long_value_is_cut_in_the_message() -> None:
@@ -197,7 +256,7 @@ def test_reference_covers_every_key_with_words() -> None:
     docs = {doc.name: doc for doc in setting_reference()}
     assert set(docs) >= {"max_batch_size", "stages.workers", "stages.python", "methods.hidden"}
     tables = {name.partition(".")[0] for name in docs}
-    assert tables == set(ServableSettings.model_fields)
+    assert tables == {f.name for f in fields(ServableSettings)} - {"set_keys"}
     assert all(doc.text.endswith(".") and doc.type for doc in docs.values())
     assert docs["max_batch_size"].default == "`32`"
     assert docs["versions"].default == "`{latest = 1}`"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from serving.errors import ConfigError
 from serving.repository.declaration import Declaration, DeclaredTensor
+from serving.repository.instances import EVERYWHERE, Instances
 from serving.repository.settings import ServableSettings
 from serving.repository.stubs import triton_model_config_pb2 as pb
 from serving.repository.triton_folder import TritonFolder, read_folder
@@ -66,6 +67,7 @@ def test_folder_honours_queue_batch_versions_file_and_threads() -> None:
         max_queue_size=12,
         threads=2,
         versions=LatestVersions(3),
+        instances=Instances({"cpu": None}, firm=False),
     )
     assert found.declaration == Declaration(FILE, 8)
     assert found.notes == ()
@@ -156,7 +158,6 @@ def test_folder_wrong_values_name_their_place(text: str, where: str) -> None:
     ("text", "named"),
     [
         ('platform: "ensemble"', "platform 'ensemble'"),
-        ('platform: "tensorrt_plan"', "TensorRT"),
         ('platform: "pytorch_libtorch"', "torch.onnx.export"),
         ('platform: "tensorflow_savedmodel"', "tf2onnx"),
         ('backend: "python"', "backend 'python'"),
@@ -209,7 +210,7 @@ def test_folder_names_each_setting_that_is_not_honoured() -> None:
     assert all(note.startswith("config.pbtxt: not honoured: ") for note in found.notes)
     assert heads == [
         "instance_group count",
-        "instance_group KIND_GPU and gpus",
+        "instance_group KIND_GPU and gpus, where the server has no such GPU",
         "instance_group profile, passive, secondary_devices, host_policy and rate_limiter",
         "dynamic_batching preferred_batch_size",
         "dynamic_batching preserve_ordering",
@@ -349,3 +350,39 @@ def test_folder_no_field_is_ignored_in_silence(name: str) -> None:
     nothing = read_folder(str(bare).encode(), FILE, "x")
     changed = (found.settings, found.declaration) != (nothing.settings, nothing.declaration)
     assert changed or found.notes
+
+
+@pytest.mark.parametrize(
+    ("groups", "kinds"),
+    [
+        ("{ kind: KIND_GPU }", {"gpu": None}),
+        ("{ kind: KIND_GPU gpus: [ 1 ] }, { kind: KIND_GPU gpus: [ 3, 2 ] }", {"gpu": (1, 2, 3)}),
+        ("{ kind: KIND_GPU gpus: [ 1 ] }, { kind: KIND_GPU }", {"gpu": None}),
+        ("{ gpus: [ 0 ] }", {"gpu": (0,)}),
+        ("{ kind: KIND_CPU count: 4 }, { kind: KIND_GPU }", {"cpu": None, "gpu": None}),
+    ],
+)
+def test_folder_instance_groups_say_which_devices_load_it(
+    groups: str, kinds: dict[str, tuple[int, ...] | None]
+) -> None:
+    assert read(f"instance_group [ {groups} ]").settings.instances == Instances(kinds, firm=False)
+
+
+def test_folder_instance_group_without_a_kind_leaves_the_devices_open() -> None:
+    found = read("instance_group [ { kind: KIND_CPU }, { count: 1 } ]")
+    assert found.settings.instances == EVERYWHERE
+
+
+@pytest.mark.parametrize(
+    ("text", "backend"),
+    [
+        ('platform: "tensorrt_plan"', "tensorrt"),
+        ('backend: "tensorrt"', "tensorrt"),
+        ('platform: "onnxruntime_onnx"', "onnxruntime"),
+        # On a GPU there is TensorRT for it.
+        ('platform: "onnxruntime_onnx" instance_group { kind: KIND_GPU }', None),
+        ("max_batch_size: 4", None),
+    ],
+)
+def test_folder_platform_pins_the_backend(text: str, backend: str | None) -> None:
+    assert read(text).settings.backend == backend

@@ -330,3 +330,40 @@ def test_proof_tries_only_two_rows_of_a_slow_model(monkeypatch: pytest.MonkeyPat
     claim, _, model = run_proof(slow)
     assert claim.batched
     assert {shapes[0][0] for shapes in model.runs} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("off", "told"), [(1e-7, "by up to"), (np.nan, "is NaN in other places"), (-0.0, "by up to 0")]
+)
+def test_proof_of_an_exact_claim_allows_no_bit_to_differ(off: float, told: str) -> None:
+    def sums(x: Array) -> Array:
+        y = np.zeros_like(x) + np.float32(1 if off else 0)
+        if len(x) > 8:  # as an engine that takes another way for many rows
+            y[7, 0] = off if off != off or not off else np.float32(1 + off)
+        return y
+
+    claim, _ = proved(sums, exact=True)
+    assert not claim.batched
+    assert told in claim.reason
+    assert proved(sums, exact=False)[0].batched
+
+
+def test_proof_of_an_exact_claim_runs_as_many_rows_as_a_run_may_have() -> None:
+    claim, model = proved(lambda x: x.copy(), exact=True)
+    assert claim.batched
+    assert {shapes[0][0] for shapes in model.runs} == {1, 16}
+
+
+def test_proof_of_an_exact_claim_is_not_tried_on_a_slow_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(proof, "_SLOW_RUN_S", 0.0)
+    assert "takes too long to try" in proved(lambda x: x.copy(), exact=True)[0].reason
+
+
+def proved(function: Function, *, exact: bool) -> tuple[BatchAxes, FunctionModel]:
+    specs = (TensorSpec("x", FP32, ("batch", 3)),), (TensorSpec("y", FP32, ("batch", 3)),)
+    model = FunctionModel(Signature(*specs), function)
+    claim = BatchAxes(True, "claimed", (0,), (0,), exact=exact)
+    result, _ = prove(model, claim, Samples(model.signature, claim), 16)
+    return result, model
