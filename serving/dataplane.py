@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from serving.errors import ServingError
 from serving.repository.override import Override
-from serving.request import Description, InferRequest, InferResponse, VersionName
+from serving.request import Description, InferRequest, InferResponse, Listener, VersionName
 from serving.statistics import ServerStatistics
 
 
@@ -21,6 +21,14 @@ class Claim(Protocol):
     @property
     def answer(self) -> Future[InferResponse]:
         """Resolves to the response, or raises a ``ServingError``."""
+        ...
+
+    def tell(self, listener: Listener) -> None:
+        """Call ``listener`` once with the outcome, which then does not go to ``answer``.
+
+        On the event loop, never before this returns, and not after ``abandon``, except for what
+        was on its way by then. The listener releases the response, and raises nothing.
+        """
         ...
 
 

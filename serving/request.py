@@ -90,3 +90,7 @@ class InferResponse:
         release, self._release = self._release, None
         if release is not None:
             release()
+
+
+Listener = Callable[[Union[InferResponse, BaseException]], None]
+"""Takes what a request came to: the response, or what went wrong."""

@@ -41,6 +41,8 @@ class Endings:
         now = time.monotonic()
         flight.line.statistics.ran(flight.rows, done, now)
         flight.shape.cost.ran(flight.rows, done.infer_ns / 1e9)
+        if flight.line.speeds is not None:
+            flight.line.speeds.ran(flight.slot.device.kind, flight.rows, done.infer_ns / 1e9)
         if done.outputs is None:
             for piece in flight.pieces:
                 self._advance(piece, done, now)
@@ -92,16 +94,21 @@ class Endings:
             elif step is Step.TRY_APART and self.apart is not None:
                 self._detach(ticket)
                 suspects.append(ticket)
+            elif step is Step.REPEAT:
+                self._repeat(ticket)
             else:
                 self.again(ticket, lost())
         if suspects and self.apart is not None:
-            self.apart.try_apart(flight.line, suspects)
+            self.apart.try_apart(flight.line, suspects, flight.slot.device)
 
     def again(self, ticket: Ticket, error: ServingError) -> None:
         """Run a request once more, alone; the second time its error stands."""
         if ticket.attempts:
             self._abort(ticket, error)
             return
+        self._repeat(ticket)
+
+    def _repeat(self, ticket: Ticket) -> None:
         self._detach(ticket)
         self.retake(ticket)
 

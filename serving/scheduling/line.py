@@ -25,6 +25,8 @@ from serving.scheduling.drain import Drain
 from serving.scheduling.pace import Pace
 from serving.scheduling.piece import Piece
 from serving.scheduling.refusal import full_queue
+from serving.scheduling.slot import Slot
+from serving.scheduling.speeds import Speeds
 from serving.scheduling.statistics import LineStatistics, unanswered
 from serving.scheduling.ticket import Ticket
 from serving.statistics import VersionStatistics
@@ -46,7 +48,12 @@ class LineSettings:
 
 
 class Line:
-    """Owns the tickets of one version from claim until they are sent to a worker."""
+    """Owns the tickets of one version from claim until they are sent to a worker.
+
+    ``spare`` rows of its buffers are for filler; it has ``speeds`` once its workers are on several
+    kinds of devices. Every request brings a multiple of ``instance_rows``, which ``snapshot``
+    counts as one row.
+    """
 
     def __init__(
         self,
@@ -56,6 +63,7 @@ class Line:
         static_outputs: bool,
         arena: Arena,
         crowd: Crowd | None = None,
+        instance_rows: int = 1,
     ) -> None:
         self.model = model
         self.description = description
@@ -66,6 +74,8 @@ class Line:
         self.max_batch = self.fixed or (settings.max_batch_size if description.batch.batched else 1)
         self.limits = Limits(self.max_batch, settings.max_queue_delay_s)
         self.slots = 1
+        self.spare = 0
+        self.speeds: Speeds | None = None
         self.waiting = 0
         self.waiting_bytes = 0
         self._waiting_rows = 0
@@ -73,6 +83,7 @@ class Line:
         self.outstanding = 0
         self._arena = arena
         self._crowd = Crowd(CrowdLimits()) if crowd is None else crowd
+        self._instance_rows = instance_rows
         self._verdicts: dict[Look, tuple[Admission, ShapeClass]] = {}
         self._shapes: dict[tuple[object, ...], ShapeClass] = {}
         self._open: dict[tuple[object, ...], Batch] = {}
@@ -87,6 +98,13 @@ class Line:
         self._pace = Pace()
         self.on_free: Callable[[], None] = lambda: None
         self.on_wait: Callable[[Line], None] = lambda _line: None
+
+    def gears_on(self, slot: Slot) -> tuple[int, ...] | None:
+        """Return the only numbers of rows that a run has on a slot, None where any will do.
+
+        A run of a request that is alone has the rows that the request has.
+        """
+        return slot.gears.get(self.model) if self.description.batch.batched else None
 
     # -- coming in ----------------------------------------------------------------------------
 
@@ -243,16 +261,19 @@ class Line:
             ticket.dispatched += rows
             self._waiting_rows -= rows
             if ticket.dispatched == ticket.rows:
-                self._leave(batch)
+                self._left(batch.tickets.popleft())
+                self._close_if_empty(batch)
             return [piece]
         pieces = []
         for _ in range(requests):
-            ticket = batch.tickets[0]
-            rows = ticket.rows - ticket.dispatched
-            pieces.append(Piece(ticket, ticket.dispatched, rows, ticket.attempts))
+            ticket = batch.tickets.popleft()
+            sent = ticket.dispatched
+            rows = ticket.rows - sent
+            pieces.append(Piece(ticket, sent, rows, ticket.attempts))
             ticket.dispatched = ticket.rows
             self._waiting_rows -= rows
-            self._leave(batch)
+            self._left(ticket)
+        self._close_if_empty(batch)
         return pieces
 
     def move_out(self, batch: Batch) -> None:
@@ -279,14 +300,14 @@ class Line:
         return VersionStatistics(
             servable=self.description.servable,
             version=self.description.version,
-            rows=counted.rows,
+            rows=counted.rows // self._instance_rows,
             success_ns=round(counted.success_s * 1e9),
             queue_ns=round(counted.queue_s * 1e9),
             input_ns=counted.input_ns,
             infer_ns=counted.infer_ns,
             output_ns=counted.output_ns,
             latencies=tuple(counted.latencies),
-            runs=counted.by_size(),
+            runs=counted.by_size(self._instance_rows),
             failed_runs=counted.failed_runs,
             last_run_ms=round((clock_s - ago_s) * 1e3) if counted.sizes else 0,
             failures=unanswered(counted.failed),
@@ -294,7 +315,7 @@ class Line:
             refusals=unanswered(counted.refused),
             unfinished=self.outstanding,
             waiting=self.waiting,
-            waiting_rows=self._waiting_rows,
+            waiting_rows=self._waiting_rows // self._instance_rows,
             waiting_bytes=self.waiting_bytes,
         )
 
@@ -319,7 +340,8 @@ class Line:
         self._waiting_rows += ticket.rows
         self._limited += ticket.request.deadline is not None
         self._crowd.entered(ticket.nbytes)
-        self.on_wait(self)
+        if self.waiting == 1:
+            self.on_wait(self)
 
     def _enqueue(self, ticket: Ticket) -> None:
         deadline = ticket.request.deadline
@@ -359,7 +381,7 @@ class Line:
         heap = max(_HEAP_BYTES, ticket.text) if shape.has_strings else 0
         layout = shape.layout(self._rows_for(shape, ticket), heap)
         try:
-            buffer = BatchBuffer(layout, self._arena, self._freed)
+            buffer = BatchBuffer(layout, self._arena, self._freed, self._spare)
         except Overloaded:
             # One of ours will come free. Those that only answers hold do not count: the answers
             # may be of the very call whose last request waits here.
@@ -377,15 +399,16 @@ class Line:
             affordable = _BUFFER_BYTES // max(1, shape.row_bytes)
             rows = max(rows, min(self.max_batch * self.slots, affordable))
         unit = self.fixed or 1
-        return -(-rows // unit) * unit
+        return -(-rows // unit) * unit + self._spare
+
+    @property
+    def _spare(self) -> int:
+        """Rows of a buffer that only filler may take."""
+        return self.spare if self.description.batch.batched and not self.fixed else 0
 
     def _freed(self, _buffer: BatchBuffer) -> None:
         self._buffers -= 1
         self.on_free()
-
-    def _leave(self, batch: Batch) -> None:
-        self._left(batch.tickets.popleft())
-        self._close_if_empty(batch)
 
     def _left(self, ticket: Ticket) -> None:
         if ticket.waiting:

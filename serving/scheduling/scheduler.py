@@ -11,10 +11,12 @@ import asyncio
 import itertools
 import logging
 import time
+from dataclasses import replace
 
 from serving.channel.arena import Arena
 from serving.channel.messages import Done, Failed, Message, More, Run
 from serving.channel.segment import Segment
+from serving.devices import KINDS
 from serving.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -23,16 +25,19 @@ from serving.errors import (
     ServingError,
     Unavailable,
 )
-from serving.request import InferRequest, InferResponse
+from serving.gears import next_gear
+from serving.request import InferRequest
 from serving.scheduling.alarm import Alarm
 from serving.scheduling.batch import Batch, ShapeClass
 from serving.scheduling.batcher import decide
 from serving.scheduling.endings import Endings, who
+from serving.scheduling.filling import limits_on, part_on, spare_rows
 from serving.scheduling.flight import Flight, Flights
 from serving.scheduling.line import Line
 from serving.scheduling.piece import Piece
 from serving.scheduling.placement import SlotView, choose
 from serving.scheduling.slot import Slot
+from serving.scheduling.speeds import Speeds
 from serving.scheduling.suspicion import Loss, RunTerms, no_worker
 from serving.scheduling.ticket import Ticket
 
@@ -56,7 +61,6 @@ class Scheduler:
         self._run_ids = itertools.count(1)
         self._pump_requested = False
         self._pump_ended = 0.0
-        self._answered: list[Line] = []
         self._alarm = Alarm(self.pump_soon)
         self.late_answers = 0
         self.no_worker = ""
@@ -132,7 +136,12 @@ class Scheduler:
     def count_slots(self) -> None:
         """Tell every line how many slots serve it; call when models or slots changed."""
         for line in self._lines.values():
-            line.slots = max(1, sum(line.model in slot.models for slot in self._slots))
+            mine = [slot for slot in self._slots if line.model in slot.models]
+            line.slots = max(1, len(mine))
+            for slot in mine:
+                line.spare = max(line.spare, spare_rows(slot.gears.get(line.model)))
+            if line.speeds is None and len({slot.device.kind for slot in mine}) > 1:
+                line.speeds = Speeds()
             if line.waiting:
                 self._waits(line)
         self.pump_soon()
@@ -177,6 +186,11 @@ class Scheduler:
         """Return whether some worker has a model loaded."""
         return any(model in slot.models for slot in self._slots)
 
+    def workers_with(self, model: int) -> list[str]:
+        """Return the names of the workers that have a model loaded, CPUs first."""
+        found = {s.worker: s.device for s in self._slots if model in s.models and not s.apart}
+        return sorted(found, key=lambda name: (KINDS.index(found[name].kind), found[name].index))
+
     @property
     def running(self) -> int:
         """Runs that workers are at."""
@@ -189,16 +203,21 @@ class Scheduler:
         if self.no_worker:
             raise no_worker(self.no_worker)
         admission, shape = line.check(request)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[InferResponse] = loop.create_future()
-        now = time.monotonic()
-        ticket = Ticket(request, admission, shape, line, answer, now)
+        ticket = Ticket(request, admission, shape, line, time.monotonic())
+        self.take(ticket)
+        return ticket
+
+    def take(self, ticket: Ticket) -> None:
+        """Take in a ticket that was made for its line; raises what ``claim`` raises."""
+        if self.no_worker:
+            raise no_worker(self.no_worker)
+        line, deadline = ticket.line, ticket.request.deadline
         line.room(ticket.nbytes)
-        if request.deadline is not None:
-            left = request.deadline - now
+        if deadline is not None:
+            left = deadline - ticket.born
             if left <= 0:
                 raise _expired(line)
-            ticket.timer = loop.call_later(left, self._expire, ticket)
+            ticket.timer = asyncio.get_running_loop().call_later(left, self._expire, ticket)
         try:
             line.take(ticket)
         except ServingError:
@@ -209,7 +228,6 @@ class Scheduler:
         line.statistics.requests += 1
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("claimed %d rows", ticket.rows, extra=who(ticket))
-        return ticket
 
     def commit(self, ticket: Ticket) -> None:
         """Let a claimed request run."""
@@ -218,10 +236,11 @@ class Scheduler:
 
     def abandon(self, ticket: Ticket) -> None:
         """Withdraw a request: waiting rows are closed up, a run that nobody waits for ends."""
+        ticket.drop()
         if not ticket.closed:
             self._withdraw(ticket)
             self.endings.fail(ticket, Cancelled("the request was withdrawn"))
-        _drop_answer(ticket)
+            ticket.drop()
 
     # -- what workers say ------------------------------------------------------------------------
 
@@ -249,8 +268,9 @@ class Scheduler:
             for ticket in flight.wanted:
                 self.endings.fail(ticket, _broken())
         flight.buffer.release()
-        self._answered.append(flight.line)
-        self.pump_soon()
+        flight.line.answered(time.monotonic())
+        if self._busy:
+            self.pump_soon()
 
     # -- the pump ------------------------------------------------------------------------------
 
@@ -286,12 +306,12 @@ class Scheduler:
                 del self._busy[busy.model]
         now = time.monotonic()
         turn_s = now - self._pump_ended
-        while self._answered:
-            self._answered.pop().answered(now)
         waits: list[float] = []
         held: set[int] = set()
-        while (line := self._next(held)) is not None:
-            slot = self._free_slot(line.model)
+        # Where all slots are taken nobody else's turn comes: to ask each line in turn for its slot
+        # made 64 requests for 64 servables wait 30 times as long as 64 for one.
+        while self._has_free_slot() and (line := self._next(held)) is not None:
+            slot = self._free_slot(line)
             if slot is None or not self._dispatch(line, slot, now, turn_s, waits):
                 held.add(line.model)
         wait_s = min(waits, default=None)
@@ -325,15 +345,26 @@ class Scheduler:
         if view is None:
             return False
         batch, waiting = view
+        gears = line.gears_on(slot)
         # A model frozen to a batch size takes as long for one row as for all: nothing to split.
-        decision = decide(waiting, 1 if line.fixed else line.slots, line.limits)
+        limits = limits_on(line.limits, gears)
+        if line.speeds is not None and not line.fixed:
+            share = line.speeds.share(slot.device.kind, limits.max_batch_size, waiting.rows[0])
+            limits = replace(limits, max_batch_size=share)
+        decision = decide(waiting, 1 if line.fixed else line.slots, limits)
         if decision.wait_s is not None:
             waits.append(decision.wait_s)
         if not decision.requests:
             return False
+        part_rows = part_on(decision.part_rows, waiting.rows[0], gears)
+        if gears is not None and not _has_room(batch, gears, decision.requests, part_rows):
+            if batch.tickets[0].dispatched:
+                return False
+            line.move_out(batch)  # into buffers with room for filler
+            return True
         buffer = batch.buffer
         buffer.hold()  # the run's, taken before the batch may let go of it
-        pieces = line.cut(batch, decision.requests, decision.part_rows)
+        pieces = line.cut(batch, decision.requests, part_rows)
         for piece in pieces:
             if not piece.offset:
                 piece.ticket.sent = now
@@ -345,12 +376,12 @@ class Scheduler:
         buffer = batch.buffer
         first = pieces[0].ticket.first + pieces[0].offset
         rows = asked = sum([piece.rows for piece in pieces])
-        if line.fixed and rows < line.fixed:
+        whole = line.fixed or next_gear(line.gears_on(slot), rows)
+        if rows < whole:
             line.move_out(batch)  # else the filler would overwrite the rows that wait behind
-            filler = line.fixed - rows
-            buffer.filled = max(buffer.filled, first + line.fixed)
-            buffer.repeat(first, first + rows, filler)
-            rows = line.fixed
+            buffer.filled = max(buffer.filled, first + whole)
+            buffer.repeat(first, first + rows, whole - rows)
+            rows = whole
         scratch = self._scratch(batch.shape) if buffer.output is None else None
         run = Run(
             next(self._run_ids),
@@ -378,14 +409,26 @@ class Scheduler:
         except Overloaded:
             return None
 
-    def _free_slot(self, model: int) -> Slot | None:
-        free = [slot for slot in self._slots if not slot.busy and model in slot.models]
+    def _has_free_slot(self) -> bool:
+        return any(not slot.busy for slot in self._slots)
+
+    def _free_slot(self, line: Line) -> Slot | None:
+        free = [slot for slot in self._slots if not slot.busy and line.model in slot.models]
         if len(free) < 2:
             return free[0] if free else None
         busy: dict[str, int] = {}
         for slot in self._slots:
             busy[slot.worker] = busy.get(slot.worker, 0) + bool(slot.busy)
-        views = [SlotView(i, busy[slot.worker], slot.latest_run) for i, slot in enumerate(free)]
+        speeds = line.speeds
+        views = [
+            SlotView(
+                i,
+                busy[slot.worker],
+                slot.latest_run,
+                0.0 if speeds is None else speeds.row_s(slot.device.kind),
+            )
+            for i, slot in enumerate(free)
+        ]
         index = choose(views)
         return None if index is None else free[index]
 
@@ -419,10 +462,15 @@ class Scheduler:
         slot.grant(more.run, segment)
 
 
-def _drop_answer(ticket: Ticket) -> None:
-    """Throw away an answer that nobody will look at; an unseen exception would be logged."""
-    if not ticket.answer.cancelled() and ticket.answer.exception() is None:
-        ticket.answer.result().release()
+def _has_room(batch: Batch, gears: tuple[int, ...], requests: int, part_rows: int) -> bool:
+    """Return whether the buffer of a run has the rows of its gear.
+
+    It was made before a worker with gears was there, if it has not.
+    """
+    tickets = list(itertools.islice(batch.tickets, requests))
+    rows = part_rows or sum(ticket.rows - ticket.dispatched for ticket in tickets)
+    head = tickets[0]
+    return head.first + head.dispatched + next_gear(gears, rows) <= batch.buffer.layout.rows
 
 
 def _broken() -> ServingError:

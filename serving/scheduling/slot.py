@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
+from serving.channel.async_link import AsyncLink
 from serving.channel.layout import Layout
-from serving.channel.link import AsyncLink
 from serving.channel.messages import Define, Deny, Forget, Grant, Lend, Message, Run
 from serving.channel.segment import Segment
+from serving.devices import Device
 
+CPU = Device()
+NO_GEARS: Mapping[int, tuple[int, ...]] = MappingProxyType({})
 _KEPT_LAYOUTS = 1024
 
 
@@ -26,7 +30,8 @@ class Slot:
     """Knows what its worker has been lent, so that nothing is sent twice.
 
     ``busy`` is the number of the run it works on, 0 if it is free. ``models`` are the models
-    that its worker has loaded. One that stands ``apart`` is of a worker that serves nobody.
+    that its worker has loaded, ``gears`` the numbers of rows that some of them take. One that
+    stands ``apart`` is of a worker that serves nobody. ``runs`` and ``rows`` count what was sent.
     """
 
     def __init__(
@@ -37,6 +42,8 @@ class Slot:
         cancel: Callable[[int], None],
         models: set[int],
         worker: str,
+        gears: Mapping[int, tuple[int, ...]] = NO_GEARS,
+        device: Device = CPU,
     ) -> None:
         self._link = AsyncLink(end, self._heard, on_close)
         self._events = events
@@ -45,6 +52,10 @@ class Slot:
         self._defined: dict[int, None] = {}
         self.models = models
         self.worker = worker
+        self.gears = gears
+        self.device = device
+        self.runs = 0
+        self.rows = 0
         self.busy = 0
         self.latest_run = 0
         self.lost = False
@@ -72,6 +83,8 @@ class Slot:
             self._defined[layout.id] = None
         self.busy = run.run
         self.latest_run = run.run
+        self.runs += 1
+        self.rows += run.rows
         self._link.send(run)
 
     def grant(self, run: int, segment: Segment) -> None:

@@ -67,7 +67,9 @@ class LineStatistics:
         self.success_s += took_s
         self.queue_s += waited_s
         self.latencies[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
-        self.spent(done)
+        self.input_ns += done.input_ns
+        self.infer_ns += done.infer_ns
+        self.output_ns += done.output_ns
 
     def spent(self, done: Done) -> None:
         """An answered request took part in this run."""
@@ -101,10 +103,10 @@ class LineStatistics:
         """Runs that went well."""
         return sum(size.count for size in self.sizes.values())
 
-    def by_size(self) -> tuple[Runs, ...]:
-        """Return the runs by size, smallest first."""
+    def by_size(self, unit: int = 1) -> tuple[Runs, ...]:
+        """Return the runs by size, smallest first; so many rows count as one."""
         return tuple(
-            Runs(rows, size.count, size.input_ns, size.infer_ns, size.output_ns)
+            Runs(rows // unit, size.count, size.input_ns, size.infer_ns, size.output_ns)
             for rows, size in sorted(self.sizes.items())
         )
 

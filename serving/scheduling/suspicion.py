@@ -3,7 +3,8 @@
 A worker that was ended from outside (killed, stopped, silent) says nothing about its requests:
 each runs once more, alone. A worker that crashed by itself, or hung, makes suspects of them: they
 are tried one by one in a worker that serves nobody, so that serving workers are lost to a bad
-request once and not again. Only what ends a worker while it is alone there is to blame.
+request once and not again. Only what ends a worker while it is alone there is to blame. A worker
+that lost its device says so itself: its requests are not suspects, and run elsewhere.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from serving.devices import Device
 from serving.errors import DeadlineExceeded, InternalError, ServingError, Unavailable
 
 if TYPE_CHECKING:
@@ -34,11 +36,12 @@ class RunTerms:
 
 
 class Cause(enum.Enum):
-    """Why a worker was lost: by its own doing, by a run beyond its limit, or from outside."""
+    """Why a worker was lost: by itself, by a run beyond its limit, from outside, by its device."""
 
     CRASHED = "crashed"
     HUNG = "hung"
     ENDED = "ended"
+    DEVICE = "device"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Step(enum.Enum):
 class Apart(Protocol):
     """Who tries suspects in a worker that serves nobody."""
 
-    def try_apart(self, line: Line, tickets: list[Ticket]) -> None:
-        """Run each alone, once the worker is there; each is answered in the end."""
+    def try_apart(self, line: Line, tickets: list[Ticket], device: Device) -> None:
+        """Run each alone on such a device, once a worker is there; each is answered in the end."""
         ...
 
 
@@ -72,10 +75,12 @@ def next_step(cause: Cause, *, attempts: int, alone: bool, apart: bool, idempote
     ``attempts`` is how often it was run before this; ``alone`` says that it had the run for
     itself, ``apart`` that the worker served nobody else.
     """
-    if apart or (alone and cause is Cause.HUNG):
+    if cause is not Cause.DEVICE and (apart or (alone and cause is Cause.HUNG)):
         return Step.BLAME
     if not idempotent or attempts >= _MOST_REPEATS:
         return Step.GIVE_UP
+    if cause is Cause.DEVICE:
+        return Step.REPEAT
     return Step.REPEAT if cause is Cause.ENDED and not attempts else Step.TRY_APART
 
 

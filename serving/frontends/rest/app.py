@@ -1,8 +1,15 @@
-"""The REST side as one ASGI callable: inference routes first, everything else by FastAPI."""
+"""The REST side as one ASGI callable: inference routes first, everything else by FastAPI.
+
+FastAPI is imported with the first call that is for it, on a thread: it takes 0.15 to 0.3 s of CPU
+and 10 MB, which a server should have neither before it answers nor for inference alone.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import weakref
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 from serving.config import ServerSettings
@@ -14,12 +21,12 @@ from serving.frontends.rest.body import BodyBudget
 from serving.frontends.rest.inference import Inference
 from serving.frontends.rest.inference_route import WireFormat
 from serving.frontends.rest.refusal import ErrorForm, refusal
-from serving.frontends.rest.routes import build_routes
 from serving.frontends.rest.shared_calls import SharedCalls
 from serving.frontends.rest.wire import echo
 from serving.frontends.shared_memory.regions import Regions
 
 MIB = 1 << 20
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class RestApp:
@@ -41,7 +48,8 @@ class RestApp:
         self._inference = Inference(plane, self.budget, pool, SharedCalls(regions, pool))
         # FastAPI remembers every function that it was ever given, beyond the life of its app: what
         # they hold would stay with them where servers come and go in one process.
-        self._routes = build_routes(weakref.proxy(plane), self.budget, regions)
+        self._build = functools.partial(_routes, weakref.proxy(plane), self.budget, regions)
+        self._built: asyncio.Task[Application] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
@@ -56,7 +64,14 @@ class RestApp:
             if form is not None:
                 await self._infer(scope, receive, send, form)
                 return
-        await self._routes(scope, receive, _echoing(scope, send))
+        routes = await self._others()
+        await routes(scope, receive, _echoing(scope, send))
+
+    async def _others(self) -> Application:
+        """Return the routes that are FastAPI's; whoever asks first need not stay until they are."""
+        if self._built is None:
+            self._built = asyncio.create_task(asyncio.to_thread(self._build))
+        return await asyncio.shield(self._built)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send, form: WireFormat) -> None:
         if scope["method"] == "POST":
@@ -73,6 +88,12 @@ class RestApp:
         headers = dict(scope["headers"])
         reply = refusal(error, headers, form, self._plane)
         await send_response(send, reply, (*echo(headers), *extra))
+
+
+def _routes(plane: DataPlane, budget: BodyBudget, regions: Regions | None) -> Application:
+    from serving.frontends.rest.routes import build_routes
+
+    return build_routes(plane, budget, regions)
 
 
 def _echoing(scope: Scope, send: Send) -> Send:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from serving.errors import InvalidRequest, Overloaded, TooLarge
 from serving.frontends.rest.asgi import ClientGone, Receive
+from serving.frontends.rest.large_body import ReadInto
 from serving.frontends.rest.wire import Headers
+
+_STEP_BYTES = 4 << 20
+"""Of a large body so much is reserved at a time: what is announced need never be sent."""
 
 
 class BodyTooLarge(TooLarge):
@@ -40,9 +46,7 @@ class BodyBudget:
 
         Raises BodyTooLarge (by Content-Length before anything is read), Overloaded, ClientGone.
         """
-        length = headers.get(b"content-length")
-        if length is not None and _number(length) > self.limit_bytes:
-            raise self._too_large(length.decode("latin-1"))
+        self._length(headers)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -53,6 +57,40 @@ class BodyBudget:
             return body, 0
         return await self._read_on(receive, bytearray(body))
 
+    async def read_straight(self, read_into: ReadInto, headers: Headers) -> tuple[memoryview, int]:
+        """Do as ``read`` does, of a large body that is read straight into one buffer."""
+        size, taken = self._length(headers), 0
+        try:
+            # Not a bytearray, which writes zeros: pages that nothing was written to take no memory.
+            buffer = np.empty(size, np.uint8).data
+            while taken < size:
+                step = min(_STEP_BYTES, size - taken)
+                self._take(step)
+                taken += step
+                await read_into(buffer[taken - step : taken])
+        except BaseException:
+            self._left += taken
+            raise
+        return buffer, taken
+
+    def _length(self, headers: Headers) -> int:
+        """Return the length that the head tells, 0 where it tells none."""
+        told = headers.get(b"content-length")
+        size = 0 if told is None else _number(told)
+        if told is not None and size > self.limit_bytes:
+            raise self._too_large(told.decode("latin-1"))
+        return size
+
+    def _take(self, size: int) -> None:
+        if size > self._left:
+            raise BodyMemoryFull(
+                "too many large requests are being received at once",
+                code="body_memory_full",
+                fix="send them one after the other, or raise --memory-mb",
+                retry_after_s=1.0,
+            )
+        self._left -= size
+
     async def _read_on(self, receive: Receive, body: bytearray) -> tuple[bytes, int]:
         """Collect further pieces, however small, in one buffer."""
         taken, more = 0, True
@@ -60,14 +98,7 @@ class BodyBudget:
             while more:
                 if len(body) > self.limit_bytes:
                     raise self._too_large(f"at least {len(body)}")
-                if len(body) - taken > self._left:
-                    raise BodyMemoryFull(
-                        "too many large requests are being received at once",
-                        code="body_memory_full",
-                        fix="send them one after the other, or raise --memory-mb",
-                        retry_after_s=1.0,
-                    )
-                self._left -= len(body) - taken
+                self._take(len(body) - taken)
                 taken = len(body)
                 message = await receive()
                 if message["type"] == "http.disconnect":

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from serving.frontends.rest import large_body
 from serving.frontends.rest.guard import GuardedProtocol
 from serving.frontends.rest.lane import Head, Lane, LaneCall
+from serving.frontends.rest.large_body import LargeBody
 from serving.frontends.rest.wire import Reply
 
 
@@ -54,12 +57,9 @@ class Connection(GuardedProtocol):
             lane.learn(data, call.head)
 
     def _take_known(self, lane: Lane, head: Head, body: bytes) -> None:
-        self.heard()
-        self.head_ends()
-        call = LaneCall(lane, head, self._reply, self.client)
+        self._in_head = False
+        call = LaneCall(lane, head, self._reply, self.client, body)
         self.cycle = self._running = call
-        call.feed(body)
-        call.more_body = False
         call.run()
 
     def on_message_begin(self) -> None:
@@ -83,6 +83,7 @@ class Connection(GuardedProtocol):
             self.url, self.expect_100_continue = url, expects
             self.headers.extend(headers)  # the scope has this very list
             super().on_headers_complete()
+            self._offer_large_body(headers)
             return
         self.head_ends()
         call = LaneCall(lane, head, self._reply, self.client)
@@ -92,6 +93,19 @@ class Connection(GuardedProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((call, self.app))
+
+    def _offer_large_body(self, fields: list[tuple[bytes, bytes]]) -> None:
+        """Let the request that begins, if it runs already, read a large body past the parser."""
+        length, cycle = large_body.length_of(fields), self._running
+        if length and cycle is self.cycle and isinstance(cycle, RequestResponseCycle):
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            scope["extensions"] = {large_body.EXTENSION: LargeBody(self, cycle, length).read_into}
+
+    def body_ended(self) -> None:
+        """The body of the latest request was taken past the parser: go on with a fresh one."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.on_message_complete()
 
     def _plain_head(self, lane: Lane) -> Head | None:
         parser = self.parser
@@ -135,16 +149,14 @@ class Connection(GuardedProtocol):
         """Write a reply, or hold it until the client reads; no later request runs meanwhile."""
         if self.flow.write_paused:
             self._held = call, reply
-        else:
-            self._write(call, reply)
-
-    def _write(self, call: LaneCall, reply: Reply) -> None:
-        call.response_complete = True
-        if self._lane is None or self.transport.is_closing():
             return
-        self.transport.write(self._lane.response(reply, call.head.headers, call.keep_alive))
+        call.response_complete = True
+        transport = self.transport
+        if self._lane is None or transport.is_closing():
+            return
+        transport.write(self._lane.response(reply, call.head.headers, call.keep_alive))
         if not call.keep_alive:
-            self.transport.close()
+            transport.close()
         self.on_response_complete()
 
     def resume_writing(self) -> None:
@@ -152,7 +164,7 @@ class Connection(GuardedProtocol):
         super().resume_writing()
         held, self._held = self._held, None
         if held is not None:
-            self._write(*held)
+            self._reply(*held)
 
     def cut(self) -> None:
         """End at once, whatever is under way."""

@@ -24,9 +24,12 @@ Outcome = Reply | Exception
 
 
 class Exchange:
-    """Made for one call; ``finish`` is called once with its outcome, never after ``abandon``."""
+    """Made for one call; ``finish`` is called once with its outcome, never after ``abandon``.
 
-    __slots__ = ("_call", "_claims", "_finish", "_left", "_plane", "_pool")
+    ``_responses`` has the response to each claim, None until it is there.
+    """
+
+    __slots__ = ("_call", "_claims", "_finish", "_left", "_plane", "_pool", "_responses")
 
     def __init__(
         self, plane: DataPlane, pool: Executor, call: Call, finish: Callable[[Outcome], None]
@@ -35,6 +38,7 @@ class Exchange:
         self._pool = pool
         self._call = call
         self._claims: list[Claim] = []
+        self._responses: list[InferResponse | None] = []
         self._left = 0
         self._finish: Callable[[Outcome], None] | None = finish
 
@@ -44,8 +48,11 @@ class Exchange:
         Raises what the plane raises; then nothing stays claimed, and ``finish`` is not called.
         """
         claims, plane = self._claims, self._plane
+        requests = self._call.requests
+        self._left = len(requests)
+        self._responses = [None] * self._left
         try:
-            for request in self._call.requests:
+            for request in requests:
                 try:
                     claims.append(plane.claim(request))
                 except ServingError as error:
@@ -55,36 +62,47 @@ class Exchange:
         except BaseException:
             self.abandon()
             raise
-        self._left = len(claims)
-        for claim in claims:
-            claim.answer.add_done_callback(self._on_answer)
+        if self._left == 1:
+            claims[0].tell(self._on_only)
+            return
+        for index, claim in enumerate(claims):
+            claim.tell(partial(self._on_outcome, index))
 
     def abandon(self) -> None:
         """Nobody waits any more: withdraw what is not answered, release what is."""
         self._finish = None
         claims, self._claims = self._claims, []
-        for claim in claims:
-            answer = claim.answer
-            if not answer.done():
+        for claim, response in zip(claims, self._responses, strict=False):
+            if response is None:
                 self._plane.abandon(claim)
-            elif not answer.cancelled() and answer.exception() is None:
-                answer.result().release()
+            else:
+                response.release()
 
-    def _on_answer(self, answer: asyncio.Future[InferResponse]) -> None:
+    def _on_only(self, outcome: InferResponse | BaseException) -> None:
+        if self._finish is None or not isinstance(outcome, InferResponse):
+            self._on_outcome(0, outcome)
+            return
+        self._claims = []
+        responses = (outcome,)
+        self._encode(responses, partial(self._call.encode, responses))
+
+    def _on_outcome(self, index: int, outcome: InferResponse | BaseException) -> None:
         if self._finish is None:
+            if isinstance(outcome, InferResponse):
+                outcome.release()
             return
-        error = _failure(answer)
-        if error is not None:
-            if isinstance(error, ServingError):
-                place = [claim.answer for claim in self._claims].index(answer)
-                error = self._call.failed(place, error)
-            self._end(error)
+        if not isinstance(outcome, InferResponse):
+            del self._claims[index], self._responses[index]  # the others are given up
+            if isinstance(outcome, ServingError):
+                outcome = self._call.failed(index, outcome)
+            self._end(_known(outcome))
             return
+        self._responses[index] = outcome
         self._left -= 1
         if self._left:
             return
-        claims, self._claims = self._claims, []
-        responses = [claim.answer.result() for claim in claims]
+        self._claims = []
+        responses = [response for response in self._responses if response is not None]
         self._encode(responses, partial(self._call.encode, responses))
 
     def _encode(self, responses: Sequence[InferResponse], write: Callable[[], Reply]) -> None:
@@ -99,14 +117,16 @@ class Exchange:
             outcome = write()
         except Exception as error:
             outcome = error
-        _release(responses)
+        for response in responses:
+            response.release()
         self._end(outcome)
 
     def _on_encoded(self, done: asyncio.Future[Reply], responses: Sequence[InferResponse]) -> None:
         """Take over from the thread; the rows were held until here, whoever still waits."""
-        _release(responses)
-        error = _failure(done)
-        self._end(done.result() if error is None else error)
+        for response in responses:
+            response.release()
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        self._end(done.result() if error is None else _known(error))
 
     def _end(self, outcome: Outcome) -> None:
         finish = self._finish
@@ -117,18 +137,13 @@ class Exchange:
             finish(outcome)
 
 
-def _failure(done: asyncio.Future[InferResponse] | asyncio.Future[Reply]) -> Exception | None:
-    if done.cancelled():
+def _known(error: BaseException) -> Exception:
+    """Return what is answered instead of what is no error of the call's own."""
+    if isinstance(error, asyncio.CancelledError):
         return Unavailable("the request was withdrawn by the server", retry_after_s=1.0)
-    error = done.exception()
-    # A BaseException here would be a KeyboardInterrupt in a thread: the server is going down.
-    return error if error is None or isinstance(error, Exception) else Unavailable(str(error))
+    # Any other BaseException is a KeyboardInterrupt in a thread: the server is going down.
+    return error if isinstance(error, Exception) else Unavailable(str(error))
 
 
 def _size(responses: Sequence[InferResponse]) -> int:
     return sum([tensor.nbytes for response in responses for tensor in response.outputs])
-
-
-def _release(responses: Sequence[InferResponse]) -> None:
-    for response in responses:
-        response.release()

@@ -31,8 +31,13 @@ MAX_BODY_BYTES = 64 * 1024
 
 _MOST_HEADS = 1024
 _MOST_ROUTES = 1024
+_MOST_STARTS = 256
 _LONGEST_HEAD = 2048
 _NOT_PLAIN = frozenset((b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"))
+
+
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Header fields, in order."""
 
 
 class Head(NamedTuple):
@@ -61,7 +66,7 @@ class Lane:
         self._routes: dict[bytes, WireFormat] = {}
         self._known: dict[bytes, Head] = {}
         self._date: Sequence[tuple[bytes, bytes]] = ()
-        self._starts: dict[tuple[int, bytes], bytes] = {}
+        self._starts: dict[tuple[int, bytes, Fields], bytes] = {}
 
     def set_date(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
         """Set the header fields that begin every response; called each second."""
@@ -104,23 +109,24 @@ class Lane:
 
     def response(self, reply: Reply, headers: Headers, keep_alive: bool) -> bytes:
         """Return the bytes of a response."""
-        key = reply.status, reply.content_type
+        key = reply.status, reply.content_type, reply.headers
         start = self._starts.get(key)
         if start is None:
+            if len(self._starts) >= _MOST_STARTS:
+                self._starts.clear()
             start = self._starts[key] = self._start(*key)
         body = reply.body
-        if keep_alive and not reply.headers and b"x-request-id" not in headers:
+        if keep_alive and b"x-request-id" not in headers:
             return b"%b%d\r\n\r\n%b" % (start, len(body), body)
-        fields = b"".join([b"%b: %b\r\n" % field for field in (*reply.headers, *echo(headers))])
         closing = b"" if keep_alive else b"connection: close\r\n"
-        return b"%b%d\r\n%b%b\r\n%b" % (start, len(body), fields, closing, body)
+        return b"%b%d\r\n%b%b\r\n%b" % (start, len(body), _lines(echo(headers)), closing, body)
 
-    def _start(self, status: int, content_type: bytes) -> bytes:
-        date = b"".join([b"%b: %b\r\n" % field for field in self._date])
-        return b"%b%bcontent-type: %b\r\ncontent-length: " % (
+    def _start(self, status: int, content_type: bytes, fields: Fields) -> bytes:
+        return b"%b%bcontent-type: %b\r\n%bcontent-length: " % (
             STATUS_LINE[status],
-            date,
+            _lines(self._date),
             content_type,
+            _lines(fields),
         )
 
     def _form(self, url: bytes) -> WireFormat | None:
@@ -138,6 +144,10 @@ class Lane:
         return form
 
 
+def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
 def _only_crlf(text: bytes) -> bool:
     return text.count(b"\n") == text.count(b"\r\n") == text.count(b"\r")
 
@@ -145,8 +155,8 @@ def _only_crlf(text: bytes) -> bool:
 class LaneCall:
     """One call on the lane; stands in a connection where uvicorn has its request's cycle.
 
-    The connection feeds it the body, calls ``run`` once it is whole and its turn has come, and
-    is called back with the reply.
+    The connection feeds it the body, unless it has the whole one from the start, calls ``run``
+    once it is whole and its turn has come, and is called back with the reply.
     """
 
     __slots__ = (
@@ -160,15 +170,16 @@ class LaneCall:
         head: Head,
         on_reply: Callable[[LaneCall, Reply], None],
         client: tuple[str, int] | None = None,
+        body: bytes | None = None,
     ) -> None:
         self.head = head
         self.keep_alive = head.keep_alive
-        self.more_body = True
+        self.more_body = body is None
         self.response_complete = False
         self._lane = lane
         self._on_reply = on_reply
         self._client = client
-        self._body: bytes | bytearray = b""
+        self._body: bytes | bytearray = body or b""
         self._exchange: Exchange | None = None
 
     def feed(self, piece: bytes) -> None:
@@ -184,15 +195,17 @@ class LaneCall:
         """Decode the body and run the call, unless it was given up."""
         if self.response_complete:
             return
-        head, plane = self.head, self._lane.plane
+        head, lane = self.head, self._lane
         body, self._body = bytes(self._body), b""
         try:
-            call = head.form.decode(body, head.headers, plane.describe, time.monotonic())
-            whole = self._lane.shared.whole(call, head.headers, self._client)
-            if isinstance(whole, asyncio.Future):
-                whole.add_done_callback(self._on_whole)
-            else:
-                self._start(whole)
+            call = head.form.decode(body, head.headers, lane.plane.describe, time.monotonic())
+            if isinstance(call, V2Call) and call.sharing is not None:
+                whole = lane.shared.whole(call, head.headers, self._client)
+                if isinstance(whole, asyncio.Future):
+                    whole.add_done_callback(self._on_whole)
+                    return
+                call = whole
+            self._start(call)
         except Exception as error:
             self._finish(error)
 

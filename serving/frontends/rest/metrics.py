@@ -177,6 +177,23 @@ def _workers(workers: Sequence[WorkerStatistics]) -> Iterator[Family]:
         "serving_worker_restarts_total", "counter", "Times that the worker was started again",
         each(lambda worker: worker.restarts),
     )  # fmt: skip
+    devices = [worker for worker in workers if worker.device]
+    yield Family(
+        "serving_worker_device_info", "gauge",
+        "What the worker computes on, and why that cannot be used if it cannot; always 1",
+        [
+            Sample((("worker", w.name), ("device", w.device), ("down", w.down)), 1)
+            for w in devices
+        ],
+    )  # fmt: skip
+    yield Family(
+        "serving_worker_runs_total", "counter", "Runs that were sent to the worker",
+        [Sample((("worker", worker.name),), worker.runs) for worker in devices],
+    )  # fmt: skip
+    yield Family(
+        "serving_worker_rows_total", "counter", "Rows in them, filler among them",
+        [Sample((("worker", worker.name),), worker.rows) for worker in devices],
+    )  # fmt: skip
     yield Family(
         "serving_worker_cpu_seconds_total", "counter",
         "Processor time of the worker's process; begins anew with each",

@@ -24,6 +24,7 @@ from serving.errors import InvalidRequest
 from serving.frontends.mindspore import types
 from serving.frontends.mindspore.instances import Given, OutOfRange, Typed, flat
 from serving.frontends.mindspore.types import MsType
+from serving.frontends.rest import plain_numbers
 from serving.frontends.shape_limits import MAX_RANK, checked
 from serving.tensor import BOOL, Array, DType
 
@@ -33,6 +34,8 @@ _INTEGERS = tuple(types.BY_WORD[word] for word in ("int32", "int64", "uint64"))
 _FLOAT32, _FLOAT64 = types.BY_WORD["float32"], types.BY_WORD["float64"]
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _KEYS = ("b64", "type", "shape")
+_FEW = 4096
+"""Elements that are packed faster by ``struct`` than by numpy."""
 _ONE_STRING = "json array, string or bytes type only support one item"
 
 
@@ -68,9 +71,13 @@ class Numbers(NamedTuple):
         assert dtype.numpy is not None
         if self.kind is bool:
             return np.array(self.elements, bool) if dtype is BOOL else None
-        if self.kind is int:
-            return _integers(self.elements, dtype) if dtype.numpy.kind in "iu" else None
-        return _floats(self.elements, dtype) if dtype.numpy.kind == "f" else None
+        if dtype.numpy.kind not in ("iu" if self.kind is int else "f"):
+            return None
+        few = len(self.elements) <= _FEW
+        packed = plain_numbers.pack(self.elements, dtype) if few else None
+        if packed is not None:
+            return packed
+        return (_integers if self.kind is int else _floats)(self.elements, dtype)
 
 
 def read(_name: str, value: Any) -> Given:
@@ -118,20 +125,20 @@ def _flattened(value: list[Any]) -> tuple[tuple[int, ...], list[Any]]:
     level: list[Any] = [value]
     while True:
         size = len(level[0])
-        for item in level:
-            if len(item) != size:
-                raise refused(
-                    f"invalid json array: json size is {len(item)}, "
-                    f"the dim {len(shape)} expected to be {size}"
-                )
+        if len(level) > 1 and len(set(map(len, level))) > 1:
+            other = next(item for item in level if len(item) != size)
+            raise refused(
+                f"invalid json array: json size is {len(other)}, "
+                f"the dim {len(shape)} expected to be {size}"
+            )
         shape.append(size)
         if not size:
             raise refused("json array, data type is unknown")
         is_leaf = type(level[0][0]) is not list
-        level = list(chain.from_iterable(level))
+        level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
         if is_leaf:
             return tuple(shape), level
-        if any(type(item) is not list for item in level):
+        if set(map(type, level)) != {list}:
             raise refused("invalid json array: json type is not array")
         if len(shape) == MAX_RANK:
             raise refused(f"invalid json array: nested more than {MAX_RANK} deep")

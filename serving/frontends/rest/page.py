@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.dataplane import DataPlane
@@ -11,7 +11,7 @@ from serving.errors import ServingError
 from serving.frontends import example_call, v2_statistics
 from serving.frontends.method import model_name
 from serving.request import Description
-from serving.statistics import VersionStatistics
+from serving.statistics import VersionStatistics, WorkerStatistics
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
@@ -34,8 +34,9 @@ Counted = Mapping[tuple[str, int], VersionStatistics]
 def page(plane: DataPlane, base_url: str) -> str:
     """Return the page as one HTML document without outside assets."""
     listed = plane.servables()
+    told = plane.statistics()
     ready = "takes requests" if plane.ready() else "is not ready"
-    counted = {(seen.servable, seen.version): seen for seen in plane.statistics().versions}
+    counted = {(seen.servable, seen.version): seen for seen in told.versions}
     names = sorted({str(item["name"]) for item in listed})
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -45,6 +46,7 @@ def page(plane: DataPlane, base_url: str) -> str:
         "<a href=docs>API</a> · <a href=openapi.json>openapi.json</a> · "
         "<a href=errors>errors</a> · <a href=v2>/v2</a> · <a href=metrics>metrics</a></p>",
         _states(listed, counted),
+        _devices(told.workers),
         *(_section(plane, name, base_url, counted) for name in names),
     ]
     return "".join(parts) + "</html>"
@@ -63,6 +65,25 @@ def _states(listed: list[dict[str, Any]], counted: Counted) -> str:
     head = (
         "<tr><th>Servable<th>Version<th>State<th class=number>Answered<th class=number>Failed"
         "<th class=number>Rows a run<th class=number>Mean time<th>Reason"
+    )
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _devices(workers: Sequence[WorkerStatistics]) -> str:
+    """Return the table of workers, where some compute on something else than the CPU."""
+    if all(worker.device in ("", "cpu") for worker in workers):
+        return ""
+    rows = [
+        f"<tr><td>{_text(worker.name)}<td>{_text(worker.device)}<td>{_text(worker.backend)}"
+        f"<td class='{'READY' if worker.usage else 'FAILED'}'>{'up' if worker.usage else 'down'}"
+        f"<td class=number>{worker.runs:,}<td class=number>{worker.rows:,}"
+        f"<td class=number>{worker.restarts:,}<td>{_text(worker.down)}"
+        for worker in workers
+        if worker.device
+    ]
+    head = (
+        "<tr><th>Worker<th>Device<th>Backend<th>State<th class=number>Runs<th class=number>Rows"
+        "<th class=number>Restarts<th>Reason"
     )
     return f"<table>{head}{''.join(rows)}</table>"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.tensor import Array, Dim, DType
+from serving.tensor import Array, Dim, DType, element_count
 
 _LETTERS = {"FP32": "f", "FP64": "d", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q"}
 _LETTERS |= {"UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q"}
@@ -36,6 +36,34 @@ def pack(numbers: list[Any], dtype: DType) -> Array | None:
     except (struct.error, OverflowError):
         return None
     return np.frombuffer(data, dtype.numpy)
+
+
+class Packer:
+    """Packs flat lists that are arrays of one shape."""
+
+    __slots__ = ("_count", "_dtype", "_pack", "_shape")
+
+    def __init__(self, letter: str, shape: tuple[int, ...], dtype: DType) -> None:
+        self._shape = shape
+        self._count = element_count(shape)
+        self._pack = _packer(letter, self._count).pack
+        self._dtype = np.dtype(dtype.numpy)
+
+    def pack(self, numbers: object) -> Array | None:
+        """Return the array; None if this is no list of so many numbers that fit the dtype."""
+        if type(numbers) is not list or len(numbers) != self._count:
+            return None
+        try:
+            data = self._pack(*numbers)
+        except (struct.error, OverflowError):
+            return None
+        return np.frombuffer(data, self._dtype).reshape(self._shape)
+
+
+def packer(shape: tuple[int, ...], dtype: DType) -> Packer | None:
+    """Return the packer of a shape; None where there are no numbers, or of another kind."""
+    letter = _LETTERS.get(dtype.name)
+    return Packer(letter, shape, dtype) if letter is not None and 0 not in shape else None
 
 
 def flatten(values: list[Any], dims: tuple[Dim, ...]) -> Flat | None:

@@ -23,7 +23,7 @@ from serving.frontends.rest.predict_plain import LARGEST_BYTES, MEDIA
 from serving.frontends.rest.predict_rows import Group
 from serving.frontends.rest.wire import Headers, Reply, deadline_from, request_id
 from serving.request import Description, InferRequest, InferResponse
-from serving.tensor import BF16, Dim, Tensor, element_count
+from serving.tensor import BF16, Array, Dim, Tensor, element_count
 
 _LONGEST_START = 512
 _MOST_FRAMES = 256
@@ -34,7 +34,8 @@ _MOST_ELEMENTS = 4096
 class Frame(NamedTuple):
     """What stands behind the numbers, what the whole means, and how its answer goes on.
 
-    ``answer`` is what stands in the answer before each of the outputs.
+    ``answer`` is what stands in the answer before each of the outputs. ``packer`` packs a row that
+    is one list of known length, None for rows of other shapes.
     """
 
     end: bytes
@@ -42,6 +43,17 @@ class Frame(NamedTuple):
     description: Description
     input: InputPlan
     answer: tuple[bytes, ...]
+    packer: plain_numbers.Packer | None
+
+    def array(self, value: object) -> Array | None:
+        """Return a row's JSON value with the batch axis before it, None if it does not fit."""
+        if self.packer is not None:
+            return self.packer.pack(value)
+        spec, dims = self.input.spec, self.input.row
+        assert dims is not None
+        flat = plain_numbers.flatten([value], dims)
+        array = None if flat is None else plain_numbers.pack(flat[1], spec.dtype)
+        return None if flat is None or array is None else array.reshape(flat[0])
 
 
 class FramedCall(NamedTuple):
@@ -95,13 +107,11 @@ def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> Fra
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    spec, dims = frame.input.spec, frame.input.row
-    assert dims is not None
-    flat = plain_numbers.flatten([value], dims)
-    array = None if flat is None else plain_numbers.pack(flat[1], spec.dtype)
-    if flat is None or array is None:
+    array = frame.array(value)
+    if array is None:
         return None
-    tensor = Tensor(spec.name, spec.dtype, flat[0], array.reshape(flat[0]))
+    spec = frame.input.spec
+    tensor = Tensor(spec.name, spec.dtype, array.shape, array)
     request = InferRequest(
         description.servable,
         (tensor,),
@@ -132,7 +142,16 @@ def remember(body: bytes, description: Description, rows: int) -> None:
     if len(_frames) >= _MOST_FRAMES:
         _frames.clear()
     servable = found.get("servable")
-    _frames[body[:at]] = Frame(body[end:], servable, description, item, _answer(description))
+    answer, packer = _answer(description), _packer(item)
+    _frames[body[:at]] = Frame(body[end:], servable, description, item, answer, packer)
+
+
+def _packer(item: InputPlan) -> plain_numbers.Packer | None:
+    """Return what packs a row that is one list of known length."""
+    length = item.row[0] if item.row is not None and len(item.row) == 1 else None
+    if not isinstance(length, int) or length < 1:
+        return None
+    return plain_numbers.packer((1, length), item.spec.dtype)
 
 
 def _start(body: bytes) -> int:

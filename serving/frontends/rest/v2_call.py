@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from serving.errors import InvalidRequest, ServingError
 from serving.frontends import raw_tensor
-from serving.frontends.rest import json_answer
+from serving.frontends.rest import json_answer, v2_answer
 from serving.frontends.rest.wire import Reply
 from serving.frontends.shared_memory.sharing import ON_LOOP_BYTES, Shared, Sharing
 from serving.request import Description, InferRequest, InferResponse
@@ -68,6 +68,12 @@ class V2Call(NamedTuple):
         fit its place in shared memory.
         """
         (response,) = responses
+        if self.shared is None and response.outputs:
+            written = v2_answer.write(
+                self.model, self.id, response, self.binary, self.binary_default
+            )
+            if written is not None:
+                return _reply(*written)
         stored = {} if self.shared is None else self.shared.store(response.outputs)
         outputs: list[dict[str, Any]] = []
         tail: list[bytes | memoryview] = []
@@ -95,11 +101,15 @@ class V2Call(NamedTuple):
         if response.parameters:
             answer["parameters"] = response.parameters
         answer["outputs"] = outputs
-        head = json_answer.dumps(answer)
-        if not tail:
-            return Reply(head)
-        length = (HEADER_LENGTH, b"%d" % len(head))
-        return Reply(b"".join([head, *tail]), _BINARY, (length,))
+        return _reply(json_answer.dumps(answer), tail)
+
+
+def _reply(head: bytes, tail: Sequence[bytes | memoryview]) -> Reply:
+    """Return the reply of a JSON part and the binary data behind it, if there is any."""
+    if not tail:
+        return Reply(head)
+    length = (HEADER_LENGTH, b"%d" % len(head))
+    return Reply(b"".join([head, *tail]), _BINARY, (length,))
 
 
 def _json_data(tensor: Tensor) -> Any:

@@ -27,7 +27,7 @@ from serving.errors import (
 )
 from serving.frontends import v2_parameters, version_name
 from serving.frontends.method import Describe, name_of, split
-from serving.frontends.rest import json_document, v2_plain, v2_raw_request, v2_recipe
+from serving.frontends.rest import json_document, v2_frame, v2_plain, v2_raw_request, v2_recipe
 from serving.frontends.rest.json_document import Document, is_array, wrong_type
 from serving.frontends.rest.v2_call import HEADER_LENGTH, V2Call
 from serving.frontends.rest.v2_inputs import Inputs
@@ -92,7 +92,7 @@ def decode(
             given=repr(kind[:80]),
         )
     length = _header_length(headers, len(body))
-    head = body if length is None else body[:length]
+    head = body if length is None else bytes(body[:length])
     number = version_number(version)
     description = _described(model, number, head, describe)
     target = _Target(model, description, number, headers, now)
@@ -100,7 +100,11 @@ def decode(
         inputs = (v2_raw_request.read(description, body),)
         return target.call(inputs, "", Wanted(parameters=_ALL_BINARY))
     if length is None:
-        plain = v2_plain.read(body, description)
+        plain = v2_frame.read(body, description)
+        if plain is None:
+            plain = v2_plain.read(body, description)
+            if plain is not None:
+                v2_frame.remember(body, description, plain)
         if plain is not None:
             return target.call(plain.inputs, plain.id, Wanted(plain.outputs))
         return _read(body, memoryview(b""), target, describe)

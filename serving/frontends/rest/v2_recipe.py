@@ -11,7 +11,7 @@ from typing import NamedTuple
 from serving.frontends import raw_tensor
 from serving.frontends.v2_parameters import NONE, Parameters
 from serving.request import Description
-from serving.tensor import DType, Tensor
+from serving.tensor import Tensor
 
 LONGEST_HEAD = 4096
 _MOST_RECIPES = 256
@@ -29,7 +29,7 @@ class Recipe(NamedTuple):
     """The tensors in the order of their bytes; ``order[i]`` is where input i stands among them."""
 
     description: Description
-    tensors: tuple[tuple[str, DType, tuple[int, ...], int], ...]
+    tensors: tuple[raw_tensor.Look, ...]
     order: tuple[int, ...]
     wanted: Wanted
 
@@ -40,13 +40,12 @@ class Recipe(NamedTuple):
         """
         found: list[Tensor] = []
         at = 0
-        for name, dtype, shape, size in self.tensors:
-            data = tail[at : at + size]
-            at += size
-            if len(data) != size:
+        for look in self.tensors:
+            data = tail[at : at + look.nbytes]
+            at += look.nbytes
+            if len(data) != look.nbytes:
                 return None
-            value = raw_tensor.read(data, dtype, shape, name, f"inputs.{name}")
-            found.append(Tensor(name, dtype, shape, value.array))
+            found.append(look.read(data))
         return tuple([found[i] for i in self.order]) if at == len(tail) else None
 
 
@@ -74,9 +73,9 @@ def remember(
         return
     if any(tensor.dtype.is_bytes for tensor in inputs):
         return
-    sizes = {t.name: (t.name, t.dtype, t.shape, t.nbytes) for t in inputs}
+    looks = {t.name: raw_tensor.Look.of(t) for t in inputs}
     order = tuple([names.index(tensor.name) for tensor in inputs])
     if len(_recipes) >= _MOST_RECIPES:
         _recipes.clear()
-    tensors = tuple([sizes[name] for name in names])
+    tensors = tuple([looks[name] for name in names])
     _recipes[id(description), head] = Recipe(description, tensors, order, wanted)

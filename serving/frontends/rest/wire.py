@@ -15,6 +15,9 @@ from serving.request import InferRequest, InferResponse
 Headers = Mapping[bytes, bytes]
 """A request's headers, names in lower case; of a repeated header the last value."""
 
+_KNOWN_MEDIA = {
+    kind.encode(): kind for kind in ("", "application/json", "application/octet-stream")
+}
 _MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
 
@@ -55,8 +58,9 @@ def media_type(headers: Headers) -> str:
     Raises UnsupportedMedia for a charset other than UTF-8 (or its subset ASCII).
     """
     value = headers.get(b"content-type", b"")
-    if not value or value == b"application/json":
-        return value.decode("ascii")
+    known = _KNOWN_MEDIA.get(value)
+    if known is not None:
+        return known
     kind, _, rest = value.decode("latin-1").lower().partition(";")
     for parameter in rest.split(";"):
         key, _, text = parameter.partition("=")

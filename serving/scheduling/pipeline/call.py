@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from serving.channel.messages import Done
 from serving.errors import Cancelled, DeadlineExceeded, Overloaded, ServingError
-from serving.request import InferRequest, InferResponse
+from serving.request import InferRequest, InferResponse, Listener
 from serving.scheduling.pipeline.graph import Graph
 from serving.scheduling.pipeline.instances import cut, join
 from serving.scheduling.pipeline.passage import Doors, Passage
@@ -20,7 +20,8 @@ from serving.tensor import Tensor
 
 _AT_ONCE = 256
 """Instances of one request that are under way together; the others follow as these end."""
-_NO_RUN = Done(0, 0, 0, 0)
+NO_RUN = Done(0, 0, 0, 0)
+"""What a method's request spent in runs: that is counted where they are."""
 
 
 class MethodCall:
@@ -71,6 +72,15 @@ class MethodCall:
             left_s = max(0.0, deadline - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
         self._fill()
+
+    def tell(self, listener: Listener) -> None:
+        """Hand the outcome to a listener; see ``Claim``."""
+
+        def told(done: asyncio.Future[InferResponse]) -> None:
+            cancelled = done.cancelled()
+            listener(asyncio.CancelledError() if cancelled else done.exception() or done.result())
+
+        self.answer.add_done_callback(told)
 
     def abandon(self) -> None:
         """Withdraw: what is under way is withdrawn too, an answer is thrown away."""
@@ -148,7 +158,7 @@ class MethodCall:
             by_name = {tensor.name: tensor for tensor in outputs}
             outputs = tuple([by_name[name] for name in wanted])
         took_s = time.monotonic() - self._born
-        self._statistics.answered(self._rows, took_s, 0.0, _NO_RUN)
+        self._statistics.answered(self._rows, took_s, 0.0, NO_RUN)
         response = self._respond(outputs)
         self._on_end(self)
         if self.answer.done():

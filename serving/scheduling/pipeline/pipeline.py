@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,8 @@ from serving.request import Description, InferRequest
 from serving.scheduling.admission import order_of, outputs_of
 from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.drain import Drain
-from serving.scheduling.pipeline.call import MethodCall
+from serving.scheduling.pipeline.call import NO_RUN, MethodCall
+from serving.scheduling.pipeline.direct import Direct, DirectTicket, Fit
 from serving.scheduling.pipeline.graph import Graph
 from serving.scheduling.pipeline.hidden import hidden_methods
 from serving.scheduling.pipeline.instances import count
@@ -36,10 +38,14 @@ _LOOKS_REMEMBERED = 256
 
 
 class _Entry:
-    """One method: its graph, what callers may know of it, and what was counted."""
+    """One method: its graph, what callers may know of it, and what was counted.
 
-    def __init__(self, method: Method, description: Description) -> None:
+    ``direct`` is its way past the graph, where it is one model and nothing else.
+    """
+
+    def __init__(self, method: Method, description: Description, direct: Direct | None) -> None:
         self.graph = Graph(method)
+        self.direct = direct
         self.description = description
         self.statistics = LineStatistics()
         self.outstanding = 0
@@ -67,7 +73,8 @@ class Pipeline:
 
     ``base`` is the description that all its methods share but for signature, batch axes and
     ``details``; ``ports`` are its models. At most ``most`` requests are under way at a time, and
-    each counts among the ``crowd`` until it is answered, wherever in the graph it waits.
+    each counts among the ``crowd`` until it is answered, wherever in the graph it waits; one that
+    goes straight to a model counts there while it waits, as all requests of models do.
     """
 
     def __init__(
@@ -94,9 +101,11 @@ class Pipeline:
         self._crowd = Crowd(CrowdLimits()) if crowd is None else crowd
         self._drain = Drain()
         self._details = details
-        self._calls: set[MethodCall] = set()
+        self._calls: set[MethodCall | DirectTicket] = set()
         methods = [*definition.methods, *(hidden_methods(ports) if hidden else ())]
-        self._entries = {method.name: _Entry(method, self._describe(method)) for method in methods}
+        self._entries = {
+            m.name: _Entry(m, self._describe(m), Direct.of(m, self.ports)) for m in methods
+        }
 
     # -- what it offers ------------------------------------------------------------------------
 
@@ -111,10 +120,18 @@ class Pipeline:
 
     # -- requests ------------------------------------------------------------------------------
 
-    def claim(self, request: InferRequest) -> MethodCall:
-        """Check a request and take it in; raises InvalidRequest, NotFound or Overloaded."""
+    def claim(self, request: InferRequest) -> MethodCall | DirectTicket:
+        """Check a request and take it in; raises InvalidRequest, NotFound or Overloaded.
+
+        A ticket is for the scheduler to commit or to abandon; it may be refused as one of a
+        model's: Unavailable, DeadlineExceeded.
+        """
         entry = self._entry(request.method)
         try:
+            if entry.direct is not None:
+                fit = entry.direct.fit(request, entry.description)
+                if fit is not None:
+                    return self._claim_directly(entry, entry.direct, request, fit)
             return self._claim(entry, request)
         except ServingError as error:
             entry.statistics.refuse(error)
@@ -138,12 +155,17 @@ class Pipeline:
         return StageVisit(self._stages, ticket)
 
     async def drain(self, deadline_s: float) -> None:
-        """Return once every request is answered; what is late fails."""
+        """Return once every request is answered; what is late fails.
+
+        But for tickets of a model's line, which fail with it.
+        """
         limit = time.monotonic() + deadline_s
         while self._calls and time.monotonic() < limit:
             await asyncio.sleep(0.005)
         for call in list(self._calls):
-            call.fail(Unavailable("the version was unloaded", code="unloaded", retry_after_s=1.0))
+            if isinstance(call, MethodCall):
+                error = Unavailable("the version was unloaded", code="unloaded", retry_after_s=1.0)
+                call.fail(error)
 
     # -- what has happened -----------------------------------------------------------------------
 
@@ -175,16 +197,7 @@ class Pipeline:
         rows, ahead = count(inputs), len(self._calls)
         nbytes = sum([tensor.nbytes for tensor in inputs])
         if ahead >= self._most:
-            wait = self._drain.text(ahead)
-            raise Overloaded(
-                f"servable {description.servable!r} has a full queue",
-                code="queue_full",
-                expected=f"at most {self._most} requests under way",
-                given=f"{ahead} under way" + (f", {wait}" if wait else ""),
-                fix="try again later, or raise max_queue_size or [stages] workers",
-                retry_after_s=self._drain.retry_after_s(ahead),
-                limit=self._most,
-            )
+            raise self._full(ahead)
         self._crowd.room(nbytes, self._drain, ahead)
 
         def ended(call: MethodCall) -> None:
@@ -200,6 +213,45 @@ class Pipeline:
         self._crowd.entered(nbytes)
         entry.outstanding += 1
         return call
+
+    def _claim_directly(
+        self, entry: _Entry, direct: Direct, request: InferRequest, fit: Fit
+    ) -> DirectTicket:
+        if len(self._calls) >= self._most:
+            raise self._full(len(self._calls))
+        ended = functools.partial(self._ended, entry)
+        ticket = direct.ticket(request, fit, entry.description.version, ended)
+        try:
+            self._scheduler.take(ticket)
+        except ServingError as error:
+            ticket.line.statistics.refuse(error)
+            raise
+        self._calls.add(ticket)
+        entry.outstanding += 1
+        entry.statistics.requests += 1
+        return ticket
+
+    def _ended(self, entry: _Entry, ticket: DirectTicket, error: ServingError | None) -> None:
+        now = time.monotonic()
+        if error is None:
+            entry.statistics.answered(1, now - ticket.born, 0.0, NO_RUN)
+        else:
+            entry.statistics.fail(error, now - ticket.born)
+        self._calls.discard(ticket)
+        self._drain.landed(1, now, busy=bool(self._calls))
+        entry.outstanding -= 1
+
+    def _full(self, ahead: int) -> Overloaded:
+        wait = self._drain.text(ahead)
+        return Overloaded(
+            f"servable {self._base.servable!r} has a full queue",
+            code="queue_full",
+            expected=f"at most {self._most} requests under way",
+            given=f"{ahead} under way" + (f", {wait}" if wait else ""),
+            fix="try again later, or raise max_queue_size or [stages] workers",
+            retry_after_s=self._drain.retry_after_s(ahead),
+            limit=self._most,
+        )
 
     def _entry(self, method: str | None) -> _Entry:
         usual = self.names[0] if len(self.names) == 1 else DEFAULT_METHOD

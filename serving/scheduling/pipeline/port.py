@@ -26,6 +26,7 @@ from serving.tensor import (
     FP32,
     TEXT,
     DType,
+    Signature,
     Tensor,
     TensorSpec,
     bf16_to_float32,
@@ -53,13 +54,20 @@ class _Input(NamedTuple):
 
 
 class Port:
-    """One model of a version. ``axes`` say which inputs and outputs have an instance a row."""
+    """One model of a version.
+
+    ``signature`` are its sizes as an instance has them; ``inputs`` and ``outputs`` the axes that
+    an instance goes without.
+    """
 
     def __init__(
-        self, line: Line, inputs: tuple[int | None, ...], outputs: tuple[int | None, ...]
+        self,
+        line: Line,
+        signature: Signature,
+        inputs: tuple[int | None, ...],
+        outputs: tuple[int | None, ...],
     ) -> None:
         self.line = line
-        signature = line.description.signature
         self._inputs = tuple(
             _Input(spec, axis, row_of(spec, axis))
             for spec, axis in zip(signature.inputs, inputs, strict=True)
@@ -70,6 +78,10 @@ class Port:
             TensorSpec("", FP32 if spec.dtype is BF16 else spec.dtype, row_of(spec, axis))
             for spec, axis in zip(signature.outputs, outputs, strict=True)
         )
+
+    def axis(self, output: int) -> int | None:
+        """Return the axis of an output that counts instances, None where it has none."""
+        return self._outputs[output]
 
     def request(self, values: Values, terms: Terms) -> InferRequest:
         """Return the request of one instance; raises InvalidRequest where a value does not fit."""

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from serving.channel.link import AsyncLink
+from serving.channel.async_link import AsyncLink
 from serving.channel.messages import (
     CallDone,
     CallFailed,

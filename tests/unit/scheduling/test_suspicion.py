@@ -33,7 +33,7 @@ def test_run_that_hung_with_one_request_is_not_repeated() -> None:
     assert step(HUNG) is Step.TRY_APART
 
 
-@pytest.mark.parametrize("cause", list(Cause))
+@pytest.mark.parametrize("cause", [CRASHED, HUNG, ENDED])
 def test_request_that_ends_a_worker_of_its_own_is_to_blame(cause: Cause) -> None:
     assert step(cause, 1, apart=True, alone=True) is Step.BLAME
 
@@ -64,3 +64,17 @@ def test_blame_for_a_hang_names_the_limit_and_where_to_raise_it() -> None:
     assert error.expected == "at most 2 s"
     assert "run_timeout_s" in error.fix
     assert "--run-timeout-s" in error.fix
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_request_whose_worker_lost_its_device_runs_elsewhere(attempts: int, apart: bool) -> None:
+    assert step(Cause.DEVICE, attempts, alone=True, apart=apart) is Step.REPEAT
+
+
+def test_request_that_met_one_lost_device_after_the_other_is_given_up() -> None:
+    assert step(Cause.DEVICE, 2) is Step.GIVE_UP
+
+
+def test_request_that_must_not_run_twice_is_given_up_with_its_device() -> None:
+    assert step(Cause.DEVICE, 0, idempotent=False) is Step.GIVE_UP

@@ -114,6 +114,10 @@ def test_metrics_of_the_server_tell_workers_memory_and_states() -> None:
     assert PARSED["serving_worker_cpu_seconds_total", ("worker", "cpu-0")] == 2.5
     assert PARSED["serving_worker_resident_memory_bytes", ("worker", "cpu-0")] == 50 * MIB
     assert ("serving_worker_resident_memory_bytes", ("worker", "cpu-1")) not in PARSED
+    down = (("device", "gpu:0"), ("down", 'it "fell" off'), ("worker", "gpu-0"))
+    assert PARSED["serving_worker_device_info", *down] == 1
+    assert PARSED["serving_worker_runs_total", ("worker", "gpu-0")] == 11
+    assert PARSED["serving_worker_rows_total", ("worker", "gpu-0")] == 44
     assert PARSED["serving_errors_total", ("front_end", "rest"), ("reason", "wrong_dtype")] == 9
     sizes = {k: PARSED[(f"serving_tensor_memory_{k}_bytes",)] for k in ("lent", "held", "budget")}
     assert sizes == {"lent": 3 * MIB, "held": 8 * MIB, "budget": 2048 * MIB}

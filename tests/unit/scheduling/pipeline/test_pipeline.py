@@ -34,7 +34,7 @@ def port() -> Port:
     line: Any = SimpleNamespace(
         description=description, model=5, snapshot=lambda _now, _clock_s: None
     )
-    return Port(line, (0,), (0,))
+    return Port(line, description.signature, (0,), (0,))
 
 
 def build(

@@ -34,7 +34,7 @@ def port(dtype: DType, shape: tuple[Dim, ...] | None, axis: int | None = 0) -> P
     specs = (TensorSpec("x", dtype, shape),)
     description = Description("m", 1, Signature(specs, specs), BatchAxes.refused(""), 0, "")
     line: Any = SimpleNamespace(description=description)
-    return Port(line, (axis,), (axis,))
+    return Port(line, description.signature, (axis,), (axis,))
 
 
 def fed(to: Port, value: Tensor) -> Tensor:
