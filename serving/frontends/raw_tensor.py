@@ -6,12 +6,40 @@ Elements stand in C order without padding; BOOL is one byte, 0 or 1; BYTES eleme
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from serving.errors import InvalidRequest
 from serving.frontends import bytes_tensor
 from serving.frontends.value import Value
 from serving.tensor import BOOL, DType, Tensor, element_count, shape_text
+
+_COPIED_BYTES = 4096
+"""A copy of so much costs less than what a view of it is made of."""
+
+
+class Look(NamedTuple):
+    """A tensor but for its values, to read more such tensors with."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @staticmethod
+    def of(tensor: Tensor) -> Look:
+        """Return the look of a tensor; ``nbytes`` are 0 for strings, which have no fixed size."""
+        nbytes = 0 if tensor.array is None else tensor.nbytes
+        return Look(tensor.name, tensor.dtype, tensor.shape, nbytes)
+
+    def read(self, data: memoryview) -> Tensor:
+        """Return a view of ``data`` as such an input; raises InvalidRequest, as ``read`` does."""
+        name, dtype, shape, nbytes = self
+        if nbytes and len(data) == nbytes and dtype is not BOOL:
+            return Tensor(name, dtype, shape, np.frombuffer(data, dtype.numpy).reshape(shape))
+        value = read(data, dtype, shape, name, f"inputs.{name}")
+        return Tensor(name, dtype, shape, value.array, value.items)
 
 
 def read(data: memoryview, dtype: DType, shape: tuple[int, ...], name: str, where: str) -> Value:
@@ -39,8 +67,14 @@ def read(data: memoryview, dtype: DType, shape: tuple[int, ...], name: str, wher
 
 
 def write(tensor: Tensor) -> bytes | memoryview:
-    """Return a tensor's bytes; numbers are not copied: the view lives as long as the tensor."""
-    if tensor.array is None:
+    """Return a tensor's bytes.
+
+    Many numbers are not copied: the view of them lives as long as the tensor.
+    """
+    array = tensor.array
+    if array is None:
         return bytes_tensor.pack(tensor.items or ())
-    array = np.ascontiguousarray(tensor.array)
+    if array.nbytes <= _COPIED_BYTES:
+        return array.tobytes()
+    array = np.ascontiguousarray(array)
     return array.reshape(-1).view(np.uint8).data

@@ -32,12 +32,18 @@ class Entry(NamedTuple):
     state: str
     reason: str
     labels: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the line as REST answers it; beyond Triton's it names labels, where there are."""
+        """Return the line as REST answers it.
+
+        Beyond Triton's it names labels, where there are, and workers, where some have a device.
+        """
         told = self._asdict()
         if not self.labels:
             del told["labels"]
+        if all(worker.startswith("cpu-") for worker in self.workers):
+            del told["workers"]
         return told
 
 
@@ -47,8 +53,8 @@ def entries(rows: Iterable[Mapping[str, Any]], *, ready: bool = False) -> Iterat
         state = _STATES[row["state"]]
         if not ready or state == "READY":
             version = "" if row["version"] is None else str(row["version"])
-            labels = tuple(row.get("labels", ()))
-            yield Entry(row["name"], version, state, row["reason"], labels)
+            labels, workers = tuple(row.get("labels", ())), tuple(row.get("workers", ()))
+            yield Entry(row["name"], version, state, row["reason"], labels, workers)
 
 
 def read_override(config: str, files: Mapping[str, bytes]) -> Override:

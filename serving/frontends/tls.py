@@ -17,12 +17,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import grpc
+from typing import TYPE_CHECKING, Any
 
 from serving.config import ServerSettings
 from serving.errors import ConfigError
+
+if TYPE_CHECKING:
+    import grpc
 
 _log = logging.getLogger("serving.frontends")
 
@@ -90,6 +91,8 @@ class Certificates:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return the same for a gRPC server; its floor is TLS 1.2 as well."""
+        import grpc  # not before it is needed: settings are checked ahead of everything else
+
         told = self._number
 
         def renewed() -> Any:
@@ -202,6 +205,8 @@ def _context(material: _Material, protocol: str) -> ssl.SSLContext:
 
 
 def _configuration(material: _Material) -> Any:
+    import grpc
+
     return grpc.ssl_server_certificate_configuration(
         [(material.key, material.certificate)], material.client_ca
     )

@@ -17,7 +17,9 @@ import uvloop
 
 from serving.channel.arena import Arena
 from serving.channel.messages import Load
+from serving.devices import Where
 from serving.errors import ServingError
+from serving.master.places import Place, places_for
 from serving.master.supervisor import Supervisor
 from serving.request import Description, InferRequest, InferResponse
 from serving.scheduling.line import Line, LineSettings
@@ -49,34 +51,46 @@ class Pause:
 
 
 class Fleet:
-    """``workers`` processes and whatever lines a test opens; everything runs on one loop."""
+    """Worker processes and whatever lines a test opens; everything runs on one loop."""
 
-    def __init__(self, runner: asyncio.Runner, workers: int) -> None:
+    def __init__(self, runner: asyncio.Runner, places: Sequence[Place]) -> None:
         self.runner = runner
         self.arena = Arena(1 << 28)
         self.scheduler = Scheduler(self.arena)
         self.arena._on_close = self.scheduler.forget_segment
-        self.supervisor = Supervisor(self.scheduler, workers=workers, log_level="warning")
+        self.supervisor = Supervisor(self.scheduler, places=places, log_level="warning")
         self._models = 0
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
     def open(
-        self, path: Path, axes: BatchAxes, settings: LineSettings, *, static: bool = True
+        self,
+        path: Path,
+        axes: BatchAxes,
+        settings: LineSettings,
+        *,
+        static: bool = True,
+        backend: str = "onnxruntime",
+        kinds: Sequence[str] = ("cpu",),
     ) -> Line:
-        """Load a model into every worker and open its line."""
-        return self.run(self._open(path, axes, settings, static))
+        """Load a model into every worker of some kinds of devices and open its line."""
+        return self.run(self._open(path, axes, settings, static, backend, kinds))
 
     async def _open(
-        self, path: Path, axes: BatchAxes, settings: LineSettings, static: bool
+        self,
+        path: Path,
+        axes: BatchAxes,
+        settings: LineSettings,
+        static: bool,
+        backend: str,
+        kinds: Sequence[str],
     ) -> Line:
         self._models += 1
         model, most = self._models, settings.max_batch_size
-        order = Load(
-            model, path.stem, str(path), "onnxruntime", axes.to_json(), static, most, 1, False
-        )
-        loaded = await self.supervisor.load(order, 60, lambda phase: None)
+        order = Load(model, path.stem, str(path), backend, axes.to_json(), static, most, 1, False)
+        for kind in kinds:
+            loaded = await self.supervisor.load(order, 60, lambda phase: None, Where(kind))
         signature = Signature.from_json(loaded.signature)
         description = Description(path.stem, 1, signature, axes, most, "onnxruntime_onnx")
         line = Line(model, description, settings, static, self.arena)
@@ -160,10 +174,13 @@ def copy(tensor: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def fleet(workers: int) -> Iterator[Fleet]:
-    """Start workers; afterwards nothing of them is left and every segment has come back."""
+def fleet(workers: int, places: Sequence[Place] | None = None) -> Iterator[Fleet]:
+    """Start CPU workers, or those of the given places.
+
+    Afterwards nothing of them is left and every segment has come back.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        running = Fleet(runner, workers)
+        running = Fleet(runner, places_for(workers) if places is None else places)
 
         async def start() -> None:
             await running.supervisor.start()
@@ -171,8 +188,8 @@ def fleet(workers: int) -> Iterator[Fleet]:
         async def stop() -> None:
             await running.supervisor.stop(10)
 
-        runner.run(start())
         try:
+            runner.run(start())
             yield running
             assert running.scheduler.running == 0
             assert running.arena.used_bytes == 0

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from serving.scheduling.line import Line
 from serving.tensor import FP32, BatchAxes, Signature, TensorSpec
 from tests.e2e.fleet import Fleet
 
-WIRES = ("lane", "asgi", "grpc")
+GRPC = ("grpc", "grpcio")
+WIRES = ("lane", "asgi", *GRPC)
 _SPECS = (TensorSpec("x", FP32, ("n",)),)
 
 
@@ -59,7 +61,7 @@ class Call:
     async def answer(self) -> tuple[Any, Any]:
         """Return (200, values), or (HTTP status or gRPC code's name, the error's text)."""
         async with asyncio.timeout(30):
-            if self._wire == "grpc":
+            if self._wire in GRPC:
                 try:
                     told = await self._work
                 except grpc.aio.AioRpcError as error:
@@ -79,7 +81,7 @@ class Call:
 
 
 class Fronts:
-    """A REST front end with the lane, one without, and gRPC, over one data plane."""
+    """REST with its lane and without, gRPC by its own engine and by grpcio; over one data plane."""
 
     def __init__(self, fleet: Fleet, folder: Path, crowd: CrowdLimits, max_request_mb: int) -> None:
         self.fleet = fleet
@@ -93,15 +95,20 @@ class Fronts:
         self.lane = RestFrontEnd(self.plane, settings, lane=True)
         self.asgi = RestFrontEnd(self.plane, settings, lane=False)
         self.grpc = GrpcFrontEnd(self.plane, settings)
-        self._channel: Any = None
+        self.grpcio = GrpcFrontEnd(self.plane, replace(settings, grpc_engine="grpcio"))
+        self._channels: dict[str, Any] = {}
 
     async def start(self) -> None:
-        await asyncio.gather(self.lane.start(), self.asgi.start(), self.grpc.start())
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.grpc.port}")
+        doors = (self.lane, self.asgi, self.grpc, self.grpcio)
+        await asyncio.gather(*[door.start() for door in doors])
+        for wire in GRPC:
+            port = getattr(self, wire).port
+            self._channels[wire] = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
 
     async def stop(self) -> None:
-        await self._channel.close()
-        await asyncio.gather(self.lane.stop(), self.asgi.stop(), self.grpc.stop())
+        await asyncio.gather(*[opened.close() for opened in self._channels.values()])
+        doors = (self.lane, self.asgi, self.grpc, self.grpcio)
+        await asyncio.gather(*[door.stop() for door in doors])
 
     async def serve(self, name: str, do: dict[str, Any], **settings: Any) -> Stub:
         """Load a stub into the workers and publish it; it counts its runs."""
@@ -133,8 +140,8 @@ class Fronts:
         parameters: dict[str, int] | None = None,
     ) -> Call:
         """Send a V2 request; ``timeout_s`` is the wire's own deadline (header, gRPC's)."""
-        if wire == "grpc":
-            return Call(wire, self._grpc(stub, values, timeout_s, parameters or {}), None)
+        if wire in GRPC:
+            return Call(wire, self._grpc(wire, stub, values, timeout_s, parameters or {}), None)
         port = (self.lane if wire == "lane" else self.asgi).port
         body = json.dumps(
             {
@@ -155,6 +162,7 @@ class Fronts:
 
     def _grpc(
         self,
+        wire: str,
         stub: Stub,
         values: Sequence[float],
         timeout_s: float | None,
@@ -165,7 +173,7 @@ class Fronts:
         tensor.contents.fp32_contents.extend(values)
         for key, value in parameters.items():
             message.parameters[key].int64_param = value
-        method = self._channel.unary_unary(
+        method = self._channels[wire].unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             request_serializer=pb.ModelInferRequest.SerializeToString,
             response_deserializer=pb.ModelInferResponse.FromString,

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.fleet import Fleet, fleet
-from tests.e2e.fronts import WIRES, Fronts, Stub, eventually, fronts
+from tests.e2e.fronts import GRPC, WIRES, Fronts, Stub, eventually, fronts
 
 ENDLESS = {"sleep_ms": 60_000, "sleep_on": 1}
 """A run that only a cancel ends within the time of a test; those that warm it are none."""
 
-TOO_LATE = {"lane": 504, "asgi": 504, "grpc": "DEADLINE_EXCEEDED"}
+TOO_LATE = {"lane": 504, "asgi": 504, **dict.fromkeys(GRPC, "DEADLINE_EXCEEDED")}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_deadline_of_the_v2_parameter_is_followed_in_the_queue(
             asked = {"timeout": timeout_us}
             status, told = await (await opened.call(wire, quick, [1.0], parameters=asked)).answer()
             assert status == TOO_LATE[wire], told
-            text = told if wire == "grpc" else told["error"]
+            text = told if wire in GRPC else told["error"]
             assert "0 requests waiting" in text
         assert quick.told == []
 

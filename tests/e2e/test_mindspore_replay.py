@@ -7,10 +7,12 @@ listed here with its reason and what is answered instead.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -70,16 +72,29 @@ def same(kind: str, different: Any) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("replay")
-    models = servables.lay_out(folder / "models", ("add", "add_sub", "addb", "kinds"))
-    (models / "add" / "servable.toml").write_text("versions = { latest = 2 }\n")
-    with serving(models, folder / "run", "--max-request-mb", "1") as found:
+    with replaying(tmp_path_factory.mktemp("replay"), "lane") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(server.grpc) as opened:
+def grpcio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with replaying(tmp_path_factory.mktemp("grpcio"), "grpcio") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def replaying(folder: Path, engine: str) -> Iterator[ServerProcess]:
+    """Run a server with the servables that the recordings were made with."""
+    models = servables.lay_out(folder / "models", ("add", "add_sub", "addb", "kinds"))
+    (models / "add" / "servable.toml").write_text("versions = { latest = 2 }\n")
+    options = ("--max-request-mb", "1", "--grpc-engine", engine)
+    with serving(models, folder / "run", *options) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=["server", "grpcio"])
+def channel(request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(request.getfixturevalue(request.param).grpc) as opened:
         yield opened
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from serving.scheduling.crowd import CrowdLimits
 from tests.e2e.fleet import Fleet, fleet
-from tests.e2e.fronts import WIRES, Fronts, Stub, eventually, fronts
+from tests.e2e.fronts import GRPC, WIRES, Fronts, Stub, eventually, fronts
 
 BLOCKED = {"sleep_ms": 60_000, "sleep_on": 1}
-FULL = {"lane": 429, "asgi": 429, "grpc": "RESOURCE_EXHAUSTED"}
+FULL = {"lane": 429, "asgi": 429, **dict.fromkeys(GRPC, "RESOURCE_EXHAUSTED")}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def on_loop(
 
 
 def text(wire: str, told: object) -> str:
-    return str(told if wire == "grpc" else told["error"])  # type: ignore[index]
+    return str(told if wire in GRPC else told["error"])  # type: ignore[index]
 
 
 async def blocked(opened: Fronts) -> Callable[[], Awaitable[None]]:
@@ -65,7 +65,7 @@ def test_overload_of_a_servable_is_refused_with_the_queues_length(
         assert status == FULL[wire]
         assert "given 2 waiting" in text(wire, told)
         assert "at most 2 requests" in text(wire, told)
-        if wire != "grpc":
+        if wire not in GRPC:
             assert "retry-after: 1\r\n" in told["head"]
         await free()
         assert [(await call.answer())[0] for call in calls] == [200, 200]
@@ -161,12 +161,12 @@ def test_overload_leaves_nothing_behind_and_answers_what_it_took(
     peak: list[int] = []
 
     async def client(opened: Fronts, stub: Stub, number: int) -> None:
-        wire = WIRES[number % 3]
+        wire = WIRES[number % len(WIRES)]
         for turn in range(12):
             value = float(number * 100 + turn)
             status, told = await (await opened.call(wire, stub, [value])).answer()
             outcomes[status] += 1
-            if status == 200 and wire != "grpc":
+            if status == 200 and wire not in GRPC:
                 assert told == [value + 1]
             peak.append(running.arena.used_bytes)
 

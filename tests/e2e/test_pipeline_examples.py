@@ -120,6 +120,44 @@ def test_old_form_does_the_same(server: ServerProcess) -> None:
     assert ask(server, "old_style", "add_total", inputs) == [{"total": 110.0, "y": total}]
 
 
+def test_whole_instances_run_together_and_are_answered_as_alone(server: ServerProcess) -> None:
+    random = np.random.default_rng(5)
+    ones, others = (random.standard_normal((40, 2, 2), np.float32) for _ in range(2))
+    instances = [
+        {"x1": {"b64": _b64(one), "type": "fp32", "shape": [2, 2]},
+         "x2": {"b64": _b64(other), "type": "fp32", "shape": [2, 2]}}
+        for one, other in zip(ones, others, strict=True)
+    ]  # fmt: skip
+    status, answer = server.post("/model/add:add_common", {"instances": instances})
+    assert status == 200
+    found = np.array([instance["y"] for instance in answer["instances"]], np.float32)
+    assert np.array_equal(found, ones + others)
+    alone = [
+        server.post("/model/add:add_common", {"instances": [instance]})[1]["instances"][0]["y"]
+        for instance in instances[:5]
+    ]
+    assert np.array_equal(np.array(alone, np.float32), found[:5])
+    told = server.get("/v2/models/stats")[1]["model_stats"]
+    (model,) = [m for m in told if m["name"] == "add:tensor_add.mindir"]
+    assert max(batch["batch_size"] for batch in model["batch_stats"]) > 1
+    assert (
+        sum(b["batch_size"] * b["compute_infer"]["count"] for b in model["batch_stats"])
+        == (model["inference_count"])
+    )
+
+
+def test_whole_instance_must_be_all_of_what_was_exported(server: ServerProcess) -> None:
+    for given in ([[1.0, 2.0]], [[1.0, 2.0]] * 4):
+        body = {"instances": [{"x1": given, "x2": given}]}
+        status, answer = server.post("/model/add:add_common", body)
+        told = f"Given model input 0 size {len(given) * 8} not match the size 16 defined in model"
+        assert (status, answer) == (200, {"error_msg": told})
+
+
+def _b64(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
+    return base64.b64encode(array.tobytes()).decode()
+
+
 def test_models_of_four_rows_take_one_instance_and_many(server: ServerProcess) -> None:
     rows = [{"x1": [float(i), 1.0], "x2": [2.0, 3.0]} for i in range(6)]
     sums = [{"y": [i + 2.0, 4.0]} for i in range(6)]

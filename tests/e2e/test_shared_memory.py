@@ -51,9 +51,9 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture(scope="module")
-def lane(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    options = ("--client-shared-memory", "--grpc-engine", "lane")
-    with serving(models, tmp_path_factory.mktemp("lane"), *options) as running:
+def grpcio(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    options = ("--client-shared-memory", "--grpc-engine", "grpcio")
+    with serving(models, tmp_path_factory.mktemp("grpcio"), *options) as running:
         yield running
 
 
@@ -64,11 +64,11 @@ def objects(server: ServerProcess) -> Iterator[Objects]:
     server.post(f"{SYSTEM}/unregister", {})
 
 
-@pytest.fixture(params=["http", "grpc", "grpc to the lane"])
-def told(request: pytest.FixtureRequest, server: ServerProcess, lane: ServerProcess) -> Any:
+@pytest.fixture(params=["http", "grpc", "grpc to grpcio"])
+def told(request: pytest.FixtureRequest, server: ServerProcess, grpcio: ServerProcess) -> Any:
     """Return what tritonclient was told over one wire."""
-    kind, _, to_the_lane = request.param.partition(" ")
-    answering = lane if to_the_lane else server
+    kind, _, to_grpcio = request.param.partition(" ")
+    answering = grpcio if to_grpcio else server
     address = f"127.0.0.1:{server.rest_port}" if kind == "http" else answering.grpc
     with shared_objects() as made:
         run = subprocess.run(
@@ -338,7 +338,7 @@ def test_shared_memory_is_off_unless_asked_for(
         assert SYSTEM not in json.dumps(off.get("/openapi.json")[1])
 
 
-@pytest.fixture(params=["server", "lane"])
+@pytest.fixture(params=["server", "grpcio"])
 def channel(request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(request.getfixturevalue(request.param).grpc) as opened:
         yield opened

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -101,6 +102,22 @@ def get(secured: Secured, shown: Pair | None) -> bytes:
 
 def test_tls_rest_answers_whom_it_knows(secured: Secured) -> None:
     assert get(secured, secured.friend).startswith(b"HTTP/1.1 200")
+
+
+def test_tls_rest_takes_large_bodies_one_after_the_other(secured: Secured) -> None:
+    rows = np.arange(200_000, dtype=np.float32)
+    address = f"https://localhost:{secured.server.rest_port}/v2/models/sums/infer"
+    given = {"shape": [200_000], "datatype": "FP32", "parameters": {"binary_data_size": 800_000}}
+    head = json.dumps({"inputs": [{"name": name, **given} for name in "xy"]}).encode()
+    with httpx.Client(verify=secured.context(secured.friend), timeout=30) as client:
+        for _ in range(2):
+            answer = client.post(
+                address,
+                content=head + rows.tobytes() * 2,
+                headers={"inference-header-content-length": str(len(head))},
+            )
+            assert answer.status_code == 200
+            assert answer.json()["outputs"][0]["data"] == (rows * 2).tolist()
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger"])

@@ -18,7 +18,7 @@ from tests.server import ServerProcess, serving
 
 SERVABLES = Path(__file__).parents[2] / "servables"
 SCRIPT = Path(__file__).with_name("triton_calls.py")
-KINDS = ("http", "http.aio", "grpc", "grpc.aio", "grpc to the lane", "grpc.aio to the lane")
+KINDS = ("http", "http.aio", "grpc", "grpc.aio", "grpc to grpcio", "grpc.aio to grpcio")
 ROWS = 5
 
 
@@ -29,9 +29,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    scratch = tmp_path_factory.mktemp("lane")
-    with serving(SERVABLES, scratch, "--grpc-engine", "lane") as running:
+def grpcio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    scratch = tmp_path_factory.mktemp("grpcio")
+    with serving(SERVABLES, scratch, "--grpc-engine", "grpcio") as running:
         yield running
 
 
@@ -55,15 +55,15 @@ def rows() -> dict[str, Any]:
 def told(
     request: pytest.FixtureRequest,
     server: ServerProcess,
-    lane: ServerProcess,
+    grpcio: ServerProcess,
     rows: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """Run the calls of one kind of client and return what it was told."""
     file = tmp_path_factory.mktemp("rows") / "rows.npz"
     np.savez(file, **rows)
-    kind, _, to_the_lane = request.param.partition(" ")
-    answering = lane if to_the_lane else server
+    kind, _, to_grpcio = request.param.partition(" ")
+    answering = grpcio if to_grpcio else server
     address = f"127.0.0.1:{server.rest_port}" if "http" in kind else answering.grpc
     run = subprocess.run(
         [sys.executable, "-W", "ignore", str(SCRIPT), kind, address, str(file)],

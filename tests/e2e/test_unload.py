@@ -95,7 +95,9 @@ def test_unload_fails_what_waits_for_a_model_that_no_worker_can_load_again(tmp_p
             os.kill(worker.pid, signal.SIGKILL)
             return [await alone.answer(ticket) for ticket in tickets]
 
-        psutil.Process(worker.pid).suspend()
+        stopped = psutil.Process(worker.pid)
+        stopped.suspend()
+        until(lambda: stopped.status() == psutil.STATUS_STOPPED, 10, "the worker to stand still")
         answers = alone.run(ask())
         assert [type(answer) for answer in answers] == [Unavailable] * 3
         assert {answer.code for answer in answers} == {"unloaded"}  # type: ignore[attr-defined]

@@ -10,13 +10,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, TypeVarTuple
-
-import grpc
+from typing import TypeVar, TypeVarTuple
 
 from serving.dataplane import DataPlane
 from serving.errors import Cancelled, InternalError, ServingError, Unavailable
+from serving.frontends.grpc.methods import CallFailed, Context, Direct, Method, Shortcut
 from serving.frontends.grpc.status import Outcome
 from serving.request import InferRequest, InferResponse
 
@@ -24,39 +22,10 @@ REQUEST_ID = "x-request-id"
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-Context = Any
-"""``grpc.aio.ServicerContext``; grpc has no types to check against."""
 Call = Callable[[bytes, Context], Awaitable[bytes]]
 """A unary call: takes and gives serialised messages, raises ServingError."""
 
-Finish = Callable[[bytes | BaseException], None]
-"""Takes what a call came to: the serialised answer, or what went wrong."""
-
 _log = logging.getLogger("serving.frontends.grpc")
-
-
-class Running(Protocol):
-    """A call that runs without a task."""
-
-    def abandon(self) -> None:
-        """Nobody waits any more: withdraw it, and finish nothing."""
-        ...
-
-
-Direct = Callable[[bytes, Context, Finish], Running | None]
-"""Begins a unary call without a task, and finishes it once, unless it is abandoned.
-
-Returns None, having done nothing, when the call is better run as a ``Call``; raises what it
-refuses.
-"""
-
-
-@dataclass(frozen=True)
-class Shortcut:
-    """A method's way without a task; ``ending`` counts what went wrong and says how calls end."""
-
-    begin: Direct
-    ending: Callable[[BaseException], Outcome]
 
 
 class Inference:
@@ -124,35 +93,29 @@ class Inference:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
 
-def service(
-    name: str,
+def unary(
+    service: str,
     calls: Mapping[str, Call],
     outcome: Callable[[ServingError], Outcome],
     plane: DataPlane,
-) -> grpc.GenericRpcHandler:
-    """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes for unary calls.
+    direct: Mapping[str, Direct] | None = None,
+) -> dict[str, Method]:
+    """Return the methods of a service whose calls are all unary, by path.
 
     Whatever a call raises ends it with the status that ``outcome`` says; ``plane`` counts it.
+    ``direct`` has the ways without a task, for engines that have such.
     """
-    handlers = {
-        method: grpc.unary_unary_rpc_method_handler(_guarded(call, outcome, plane))
-        for method, call in calls.items()
-    }
-    return grpc.method_handlers_generic_handler(name, handlers)
-
-
-def shortcuts(
-    name: str,
-    calls: Mapping[str, Direct],
-    outcome: Callable[[ServingError], Outcome],
-    plane: DataPlane,
-) -> dict[str, Shortcut]:
-    """Return the shortcuts of a service, by path; the same calls are in its handler."""
 
     def ending(error: BaseException) -> Outcome:
         return _ending(error, outcome, plane)
 
-    return {f"/{name}/{method}": Shortcut(call, ending) for method, call in calls.items()}
+    ways = direct or {}
+    return {
+        f"/{service}/{name}": Method(
+            _guarded(call, ending), Shortcut(ways[name], ending) if name in ways else None
+        )
+        for name, call in calls.items()
+    }
 
 
 def request_id(context: Context) -> str:
@@ -163,7 +126,7 @@ def request_id(context: Context) -> str:
     return ""
 
 
-def _guarded(call: Call, outcome: Callable[[ServingError], Outcome], plane: DataPlane) -> Call:
+def _guarded(call: Call, ending: Callable[[BaseException], Outcome]) -> Call:
     async def guarded(data: bytes, context: Context) -> bytes:
         try:
             return await call(data, context)
@@ -171,11 +134,10 @@ def _guarded(call: Call, outcome: Callable[[ServingError], Outcome], plane: Data
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            end = _ending(withdrawn, outcome, plane)
+            end = ending(withdrawn)
         except Exception as error:
-            end = _ending(error, outcome, plane)
-        await context.abort(end.code, end.details, end.trailers)
-        raise AssertionError("context.abort returned")
+            end = ending(error)
+        raise CallFailed(end)
 
     return guarded
 

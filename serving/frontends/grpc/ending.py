@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from serving.frontends.grpc.calls import Finish, Inference
+from serving.frontends.grpc.calls import Inference
+from serving.frontends.grpc.methods import Finish
 
 
 class Ending:

@@ -5,12 +5,13 @@ Everything happens on the event loop; only answers with many strings are written
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from serving.frontends.grpc.calls import Finish, Inference, packs_many_strings
+from serving.dataplane import Claim
+from serving.frontends.grpc.calls import Inference, packs_many_strings
 from serving.frontends.grpc.ending import Ending
+from serving.frontends.grpc.methods import Finish
 from serving.request import InferRequest, InferResponse
 
 Encode = Callable[[InferResponse], bytes]
@@ -37,7 +38,7 @@ class Exchange(Ending):
         self._heavy_bytes = heavy_bytes
         plane = inference.plane
         try:
-            claim = self._claim = plane.claim(request)
+            claim = plane.claim(request)
             try:
                 plane.commit(claim)
             except BaseException:
@@ -46,24 +47,20 @@ class Exchange(Ending):
         except BaseException:
             inference.end()
             raise
-        claim.answer.add_done_callback(self._on_answer)
+        self._claim: Claim | None = claim
+        claim.tell(self._on_outcome)
 
     def abandon(self) -> None:
         """Nobody waits any more: withdraw what is not answered; what is, is released."""
-        if self._given_up() and not self._claim.answer.done():
+        if self._given_up() and self._claim is not None:
             self._inference.plane.abandon(self._claim)
 
-    def _on_answer(self, answer: asyncio.Future[InferResponse]) -> None:
-        if answer.cancelled():
-            self._end(asyncio.CancelledError())
-            return
-        error = answer.exception()
-        if error is not None:
-            self._end(error)
-            return
-        response = answer.result()
-        if self._finish is None:
-            response.release()
-            return
-        heavy = packs_many_strings(response, self._heavy_bytes)
-        self._answer(partial(self._encode, response), response.release, heavy=heavy)
+    def _on_outcome(self, outcome: InferResponse | BaseException) -> None:
+        self._claim = None
+        if not isinstance(outcome, InferResponse):
+            self._end(outcome)
+        elif self._finish is None:
+            outcome.release()
+        else:
+            heavy = packs_many_strings(outcome, self._heavy_bytes)
+            self._answer(partial(self._encode, outcome), outcome.release, heavy=heavy)

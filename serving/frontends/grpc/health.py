@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from grpc_health.v1 import health_pb2 as pb
-from grpc_health.v1 import health_pb2_grpc
 
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
+from serving.frontends.grpc.methods import CallFailed, Context, Method, Methods
 from serving.frontends.grpc.status import outcome
 from serving.frontends.method import of_model
 
@@ -25,7 +25,7 @@ TICK_S = 0.1
 _Status = pb.HealthCheckResponse
 
 
-class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class HealthService:
     """Check and Watch; lives on the event loop, owned by ``GrpcFrontEnd``."""
 
     def __init__(self, plane: DataPlane) -> None:
@@ -35,24 +35,27 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._tick = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
 
-    def add_to(self, server: Any) -> None:
-        """Register the service with a ``grpc.aio`` server."""
-        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+    def methods(self) -> Methods:
+        """Return what an engine offers, by path."""
+        read, write = pb.HealthCheckRequest.FromString, _Status.SerializeToString
+        return {
+            f"/{NAME}/Check": Method(self._check, read=read, write=write),
+            f"/{NAME}/Watch": Method(self._watch, response_streaming=True, read=read, write=write),
+        }
 
     def drain(self) -> None:
         """Say NOT_SERVING from here on, to watchers too, whose streams then end."""
         self._draining = True
         self._tick.set()
 
-    async def Check(self, request: Any, context: Any) -> Any:
+    async def _check(self, request: Any, _context: Context) -> Any:
         """Answer with the status now; NOT_FOUND for a name that is not a servable's."""
         try:
             return _Status(status=self._status(request.service))
         except NotFound as error:
-            end = outcome(error)
-            await context.abort(end.code, end.details, end.trailers)
+            raise CallFailed(outcome(error)) from None
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def _watch(self, request: Any, context: Context) -> AsyncIterator[Any]:
         """Send the status now and at each change; SERVICE_UNKNOWN while there is none."""
         last = None
         self._enter()

@@ -13,7 +13,6 @@ from serving.frontends import raw_tensor
 from serving.frontends.grpc import wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.request import Description, InferRequest, VersionName
-from serving.tensor import DType, Tensor
 
 _MOST = 1024
 _LONGEST_BYTES = 4096
@@ -29,7 +28,7 @@ class Known(NamedTuple):
     model: str
     target: tuple[str, VersionName | None, str | None]
     description: Description
-    inputs: tuple[tuple[str, DType, tuple[int, ...]], ...]
+    inputs: tuple[raw_tensor.Look, ...]
     outputs: tuple[str, ...] | None
 
     def request(
@@ -41,13 +40,9 @@ class Known(NamedTuple):
         """
         if len(raw) != len(self.inputs):
             return None
-        tensors = []
-        for (name, dtype, shape), data in zip(self.inputs, raw, strict=True):
-            value = raw_tensor.read(data, dtype, shape, name, f"inputs.{name}")
-            tensors.append(Tensor(name, dtype, shape, value.array, value.items))
         return InferRequest(
             self.description.servable,
-            tuple(tensors),
+            tuple([look.read(data) for look, data in zip(self.inputs, raw, strict=True)]),
             version=self.target[1],
             method=self.target[2],
             outputs=self.outputs,
@@ -62,6 +57,15 @@ class KnownHeads:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Known] = {}
+        # By the length of the message: all that stands before its one tensor, and the head of that.
+        self._starts: dict[int, tuple[bytes, bytes]] = {}
+
+    def split(self, message: bytes) -> wire.Parcel:
+        """Return what ``wire.split`` does, without reading what begins as a message before."""
+        known = self._starts.get(len(message))
+        if known is not None and message.startswith(known[0]):
+            return wire.Parcel(known[1], (memoryview(message)[len(known[0]) :],))
+        return wire.split(message)
 
     def find(self, parcel: wire.Parcel) -> Known | None:
         """Return what is known of a message's head, if anything."""
@@ -87,10 +91,15 @@ class KnownHeads:
         inputs = tuple([by_name[given.name] for given in message.inputs])
         if len(self._known) >= _MOST:
             self._known.clear()
+            self._starts.clear()
+        if len(parcel.raw) == 1:
+            start = parcel.head + wire.before_raw_input(len(parcel.raw[0]))
+            if parcel.raw[0].obj == start + parcel.raw[0]:  # nothing stands behind the tensor
+                self._starts[len(start) + len(parcel.raw[0])] = start, parcel.head
         self._known[parcel.head] = Known(
             message.model_name,
             (request.servable, request.version, request.method),
             description,
-            tuple([(t.name, t.dtype, t.shape) for t in inputs]),
+            tuple([raw_tensor.Look.of(tensor) for tensor in inputs]),
             request.outputs,
         )

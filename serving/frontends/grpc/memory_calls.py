@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from serving.errors import InvalidRequest
 from serving.frontends.grpc import v2_codec
-from serving.frontends.grpc.calls import Call, Context
+from serving.frontends.grpc.calls import Call
+from serving.frontends.grpc.methods import Context
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.shared_memory import gate
 from serving.frontends.shared_memory.regions import LARGEST, Regions

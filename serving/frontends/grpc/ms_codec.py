@@ -123,16 +123,29 @@ def encode(
     """
     if memory is not None:
         return _encode_shared(message, target, description, outcomes, memory)
+    return write(spec(message), target, description, outcomes)
+
+
+def write(
+    spec: bytes, target: Target, description: Description, outcomes: Sequence[Outcome]
+) -> bytes:
+    """Return what ``encode`` does to a message of this ``spec``."""
     failures = verdict(outcomes, target)
-    parts: list[Part] = [_head(message, failures)]
+    parts: list[Part] = [spec, _errors(failures)]
     if len(failures) != 1:
         for outcome in outcomes:
-            instance: list[Part] = []
-            if not isinstance(outcome, ServingError):
-                for output in outputs.of(outcome, description):
-                    instance += _field(_ITEMS, _entry(output))
-            parts += _field(_INSTANCES, instance)
+            if isinstance(outcome, ServingError):
+                parts += _field(_INSTANCES, [])
+            else:
+                parts += _instance(outputs.of(outcome, description))
     return b"".join(parts)
+
+
+def spec(message: pb.PredictRequest) -> bytes:
+    """Return what a message asks for as the beginning of its reply: field 1, serialised."""
+    if not message.HasField("servable_spec"):
+        return b""
+    return bytes(pb.PredictReply(servable_spec=message.servable_spec).SerializeToString())
 
 
 def _encode_shared(
@@ -158,7 +171,8 @@ def _encode_shared(
         ends.append(end)
         parts += _field(_INSTANCES, instance)
     failures = verdict(ends, target)
-    return b"".join([_head(message, failures), *(parts if len(failures) != 1 else ())])
+    head = spec(message), _errors(failures)
+    return b"".join([*head, *(parts if len(failures) != 1 else ())])
 
 
 def _stored(output: Output, place: pb.ShmTensorData | None, memory: Memory) -> bytes:
@@ -170,9 +184,9 @@ def _stored(output: Output, place: pb.ShmTensorData | None, memory: Memory) -> b
     return memory.write(place, np.ascontiguousarray(output.array).reshape(-1).view(np.uint8).data)
 
 
-def refusal(message: pb.PredictRequest, failure: Failure) -> bytes:
-    """Return the reply to a request that failed as a whole."""
-    return _head(message, (failure,))
+def refusal(spec: bytes, failure: Failure) -> bytes:
+    """Return the reply to a request of this ``spec`` that failed as a whole."""
+    return spec + _errors((failure,))
 
 
 def _read(name: str, tensor: Any, memory: Memory | None = None) -> Typed:
@@ -226,17 +240,48 @@ def _shared_memory(fix: str) -> Unimplemented:
     return Unimplemented("Shared memory is not opened by this server", fix=fix)
 
 
-def _head(message: pb.PredictRequest, failures: Sequence[Failure]) -> bytes:
+def _errors(failures: Sequence[Failure]) -> bytes:
+    if not failures:
+        return b""
     reply = pb.PredictReply(
         error_msg=[pb.ErrorMsg(error_code=code, error_msg=_text(text)) for code, text in failures]
     )
-    if message.HasField("servable_spec"):
-        reply.servable_spec.CopyFrom(message.servable_spec)
     return bytes(reply.SerializeToString())
 
 
 def _text(text: str) -> bytes:
     return text.encode("utf-8", "replace")
+
+
+def _instance(found: Sequence[Output]) -> list[Part]:
+    """Return an instance of a reply; of numbers, what stands between them was written before."""
+    if not all(output.array is not None and output.array.size for output in found):
+        entries = [part for output in found for part in _field(_ITEMS, _entry(output))]
+        return _field(_INSTANCES, entries)
+    looks = tuple([(o.name, o.type.number, o.shape) for o in found])
+    parts: list[Part] = []
+    for start, output in zip(_starts(looks), found, strict=True):
+        assert output.array is not None
+        parts += (start, output.array.tobytes())
+    return parts or _field(_INSTANCES, [])
+
+
+@lru_cache(maxsize=1024)
+def _starts(looks: tuple[tuple[str, int, tuple[int, ...]], ...]) -> tuple[bytes, ...]:
+    """Return what stands before the elements of each output, given its name, type and shape."""
+    written: list[bytes] = []
+    total = 0
+    for name, number, shape in looks:
+        size = math.prod(shape) * types.BY_NUMBER[number].dtype.itemsize
+        tensor = _shape_and_type(shape, number) + protobuf.prefix(_DATA, size)
+        key = b"".join(_field(_KEY, [name.encode()]))
+        value = protobuf.prefix(_VALUE, len(tensor) + size) + tensor
+        item = protobuf.prefix(_ITEMS, len(key) + len(value) + size) + key + value
+        written.append(item)
+        total += len(item) + size
+    if written:
+        written[0] = protobuf.prefix(_INSTANCES, total) + written[0]
+    return tuple(written)
 
 
 def _entry(output: Output, place: bytes = b"") -> list[Part]:

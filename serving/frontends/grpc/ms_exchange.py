@@ -7,12 +7,16 @@ from functools import partial
 
 from serving.errors import ServingError
 from serving.frontends.grpc import ms_codec
-from serving.frontends.grpc.calls import Finish, Inference
+from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.ending import Ending
+from serving.frontends.grpc.methods import Finish
+from serving.frontends.grpc.ms_frame import Frame, Frames
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.instances import Common
 from serving.frontends.mindspore.runs import Outcome, Runs
+from serving.frontends.mindspore.target import Target
+from serving.request import Description, InferRequest
 
 
 class MsExchange(Ending):
@@ -28,21 +32,49 @@ class MsExchange(Ending):
         self._runs: Runs | None = None
         self._write: Callable[[Sequence[Outcome]], bytes] | None = None
 
-    def start(self, message: pb.PredictRequest, common: Common) -> None:
-        """Run the instances of a message; what is wrong with them is told in the reply."""
+    def start(
+        self, data: bytes, message: pb.PredictRequest, frames: Frames, common: Common
+    ) -> None:
+        """Run the instances of a message; what is wrong with them is told in the reply.
+
+        ``data`` is the message as it came, to be remembered among ``frames``.
+        """
         plane = self._inference.plane
-        target = ms_codec.target(message)
+        target, spec = ms_codec.target(message), ms_codec.spec(message)
         try:
             description = target.find(plane.describe)
             instances = ms_codec.decode(message, target, description, common)
-            self._write = lambda outcomes: ms_codec.encode(message, target, description, outcomes)
-            self._runs = Runs(plane, instances, "grpc", self._on_outcomes)
-            self._runs.start()
+            frames.learn(data, target, spec, description, instances)
+            self._run(target, spec, description, instances)
         except ServingError as error:
-            plane.answered_with(error, "grpc")
-            self._end(ms_codec.refusal(message, told(error, target)))
+            self._refuse(target, spec, error)
         except BaseException as error:
             self._end(error)
+
+    def start_framed(self, data: bytes, frame: Frame, common: Common) -> None:
+        """Run the instances of a message that fits a frame; see ``start``."""
+        try:
+            requests = frame.requests(data, common)
+            self._run(frame.target, frame.spec, frame.description, requests)
+        except ServingError as error:
+            self._refuse(frame.target, frame.spec, error)
+        except BaseException as error:
+            self._end(error)
+
+    def _run(
+        self,
+        target: Target,
+        spec: bytes,
+        description: Description,
+        instances: Sequence[InferRequest | ServingError],
+    ) -> None:
+        self._write = partial(ms_codec.write, spec, target, description)
+        self._runs = Runs(self._inference.plane, instances, "grpc", self._on_outcomes)
+        self._runs.start()
+
+    def _refuse(self, target: Target, spec: bytes, error: ServingError) -> None:
+        self._inference.plane.answered_with(error, "grpc")
+        self._end(ms_codec.refusal(spec, told(error, target)))
 
     def abandon(self) -> None:
         """Nobody waits any more: withdraw what is not answered, release what is."""

@@ -11,24 +11,16 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import grpc
-
 from serving.dataplane import DataPlane
 from serving.errors import ServingError
 from serving.frontends.grpc import ms_codec, status
-from serving.frontends.grpc.calls import (
-    Context,
-    Finish,
-    Inference,
-    Running,
-    Shortcut,
-    request_id,
-    service,
-    shortcuts,
-)
+from serving.frontends.grpc.calls import Inference, request_id, unary
+from serving.frontends.grpc.methods import Context, Finish, Methods, Running
 from serving.frontends.grpc.ms_exchange import MsExchange, has_many_strings, release
+from serving.frontends.grpc.ms_frame import Frames
 from serving.frontends.grpc.ms_memory import Memory
 from serving.frontends.grpc.status import Outcome as CallOutcome
+from serving.frontends.grpc.status_code import StatusCode
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.instances import Common
@@ -50,14 +42,12 @@ class MindSporeService:
         self._plane = plane
         self._inference = inference
         self._regions = regions
+        self._frames = Frames()
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes."""
-        return service(NAME, {"Predict": self._predict}, _outcome, self._plane)
-
-    def shortcuts(self) -> dict[str, Shortcut]:
-        """Return the ways without a task, by path; for the lane."""
-        return shortcuts(NAME, {"Predict": self._begin_predict}, _outcome, self._plane)
+    def methods(self) -> Methods:
+        """Return what an engine offers, by path."""
+        direct = {"Predict": self._begin_predict}
+        return unary(NAME, {"Predict": self._predict}, _outcome, self._plane, direct)
 
     async def _predict(self, data: bytes, context: Context) -> bytes:
         self._inference.begin()
@@ -69,11 +59,16 @@ class MindSporeService:
     def _begin_predict(self, data: bytes, context: Context, finish: Finish) -> Running | None:
         if len(data) > ms_codec.HEAVY_BYTES:
             return None
+        frame = self._frames.find(data, self._plane.describe)
+        if frame is not None:
+            exchange = MsExchange(self._inference, finish)
+            exchange.start_framed(data, frame, _common(context))
+            return exchange
         message = ms_codec.parse(data)
         if self._regions is not None and ms_codec.shares(message):
             return None
         exchange = MsExchange(self._inference, finish)
-        exchange.start(message, _common(context))
+        exchange.start(data, message, self._frames, _common(context))
         return exchange
 
     async def _reply(self, data: bytes, context: Context) -> bytes:
@@ -92,7 +87,7 @@ class MindSporeService:
             outcomes = await self._run(instances)
         except ServingError as error:
             self._plane.answered_with(error, "grpc")
-            return ms_codec.refusal(message, told(error, target))
+            return ms_codec.refusal(ms_codec.spec(message), told(error, target))
         return await self._encode(message, target, description, outcomes, memory)
 
     def _memory(self, message: pb.PredictRequest, context: Context) -> Memory | None:
@@ -152,5 +147,5 @@ def _outcome(error: ServingError) -> CallOutcome:
     """Return how a call ends; bytes that are no message are INTERNAL here, as clients know it."""
     end = status.outcome(error)
     if isinstance(error, ms_codec.Unreadable):
-        return CallOutcome(grpc.StatusCode.INTERNAL, error.message, end.trailers)
+        return CallOutcome(StatusCode.INTERNAL, error.message, end.trailers)
     return end

@@ -1,9 +1,10 @@
 """Server reflection, so that ``grpcurl`` and its like need no .proto files.
 
-Offered under both names that clients ask for. ``grpcio-reflection`` implements v1alpha only;
-v1 is the same service with the same messages on the wire under another package name
-(https://github.com/grpc/grpc-proto/blob/master/grpc/reflection/v1/reflection.proto), so the
-v1alpha implementation answers it.
+Offered under both names that clients ask for: v1 is the same service as v1alpha, with the same
+messages on the wire. Source: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md and
+https://github.com/grpc/grpc-proto/blob/master/grpc/reflection/v1/reflection.proto.
+
+The messages are those of ``grpcio-reflection``; its service is not used, as it needs grpcio.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import grpc
-from grpc_reflection.v1alpha import reflection
+from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2 as pb
+
+from serving.frontends.grpc.methods import Context, Method, Methods
+from serving.frontends.grpc.status_code import StatusCode
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+
+_Response = pb.ServerReflectionResponse
 
 
 class ReflectionService:
@@ -27,28 +32,59 @@ class ReflectionService:
     """
 
     def __init__(self, services: Sequence[str]) -> None:
-        self._servicer = reflection.aio.ReflectionServicer((*services, V1ALPHA))
+        self._services = tuple(sorted((*services, V1ALPHA)))
+        self._pool = descriptor_pool.Default()
         self._draining = asyncio.Event()
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes."""
-        method = grpc.stream_stream_rpc_method_handler(
-            self._answer,
-            request_deserializer=pb.ServerReflectionRequest.FromString,
-            response_serializer=pb.ServerReflectionResponse.SerializeToString,
+    def methods(self) -> Methods:
+        """Return what an engine offers, by path."""
+        method = Method(
+            self._answers,
+            request_streaming=True,
+            response_streaming=True,
+            read=pb.ServerReflectionRequest.FromString,
+            write=_Response.SerializeToString,
         )
-        return tuple(
-            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
-            for name in (V1, V1ALPHA)
-        )
+        return {f"/{name}/ServerReflectionInfo": method for name in (V1, V1ALPHA)}
 
     def drain(self) -> None:
         """End every stream, once its current question is answered."""
         self._draining.set()
 
-    async def _answer(self, questions: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        async for answer in self._servicer.ServerReflectionInfo(self._until(questions), context):
+    async def _answers(
+        self, questions: AsyncIterator[Any], _context: Context
+    ) -> AsyncIterator[Any]:
+        async for question in self._until(questions):
+            try:
+                answer = self._answer(question)
+            except KeyError:  # what the pool raises for a name or number that it does not know
+                answer = _error(StatusCode.NOT_FOUND, "not found")
+            answer.original_request.CopyFrom(question)
             yield answer
+
+    def _answer(self, question: Any) -> Any:
+        """Return the answer to a question; raises KeyError for what is not known."""
+        kind = question.WhichOneof("message_request")
+        if kind == "list_services":
+            named = [pb.ServiceResponse(name=name) for name in self._services]
+            return _Response(list_services_response=pb.ListServiceResponse(service=named))
+        if kind == "file_by_filename":
+            return _files(self._pool.FindFileByName(question.file_by_filename))
+        if kind == "file_containing_symbol":
+            return _files(self._pool.FindFileContainingSymbol(question.file_containing_symbol))
+        if kind == "file_containing_extension":
+            asked = question.file_containing_extension
+            extended = self._pool.FindMessageTypeByName(asked.containing_type)
+            found: Any = self._pool.FindExtensionByNumber(extended, asked.extension_number)
+            return _files(found.file)
+        if kind == "all_extension_numbers_of_type":
+            extended = self._pool.FindMessageTypeByName(question.all_extension_numbers_of_type)
+            numbers = sorted(field.number for field in self._pool.FindAllExtensions(extended))
+            told = pb.ExtensionNumberResponse(
+                base_type_name=extended.full_name, extension_number=numbers
+            )
+            return _Response(all_extension_numbers_response=told)
+        return _error(StatusCode.INVALID_ARGUMENT, "invalid argument")
 
     async def _until(self, questions: AsyncIterator[Any]) -> AsyncIterator[Any]:
         draining = asyncio.ensure_future(self._draining.wait())
@@ -68,3 +104,20 @@ class ReflectionService:
             draining.cancel()
             if question is not None:
                 question.cancel()
+
+
+def _files(file: Any) -> Any:
+    """Return a file and all that it imports, each once, itself first."""
+    found: dict[str, Any] = {}
+    waiting = [file]
+    while waiting:
+        file = waiting.pop()
+        if file.name not in found:
+            found[file.name] = file.serialized_pb
+            waiting += reversed(file.dependencies)
+    told = pb.FileDescriptorResponse(file_descriptor_proto=found.values())
+    return _Response(file_descriptor_response=told)
+
+
+def _error(code: StatusCode, text: str) -> Any:
+    return _Response(error_response=pb.ErrorResponse(error_code=code, error_message=text))

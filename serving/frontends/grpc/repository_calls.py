@@ -5,7 +5,8 @@ from __future__ import annotations
 from serving.dataplane import DataPlane, RepositoryControl
 from serving.frontends import repository
 from serving.frontends.grpc import v2_codec
-from serving.frontends.grpc.calls import Call, Context
+from serving.frontends.grpc.calls import Call
+from serving.frontends.grpc.methods import Context
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.repository.override import PREFIX
 

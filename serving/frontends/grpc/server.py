@@ -1,7 +1,7 @@
 """The gRPC front end, from start to stop, on the running event loop.
 
-It is a ``grpc.aio`` server, or this project's own in its place (``--grpc-engine lane``), with the
-same services behind it.
+It is this project's own server, or a ``grpc.aio`` one in its place (``--grpc-engine grpcio``), with
+the same services behind it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import grpc
+from typing import TYPE_CHECKING
 
 from serving.config import ServerSettings
 from serving.dataplane import DataPlane
@@ -27,6 +25,9 @@ from serving.frontends.grpc.service import InferenceService
 from serving.frontends.grpc.v1_service import V1Service
 from serving.frontends.shared_memory.regions import Regions
 from serving.frontends.tls import certificates_of
+
+if TYPE_CHECKING:
+    from serving.frontends.grpc.grpcio import GrpcioServer
 
 _MESSAGE_LIMIT = 2**31 - 1
 """gRPC's and protobuf's own bound on one message."""
@@ -56,7 +57,7 @@ class GrpcFrontEnd:
         self._settings = settings
         self._unix = unix
         self._regions = regions
-        self._server: Any = None
+        self._server: LaneServer | GrpcioServer | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._inference: Inference | None = None
         self._health: HealthService | None = None
@@ -73,17 +74,14 @@ class GrpcFrontEnd:
             (v1_service.NAME, service.NAME, ms_service.NAME, health.NAME)
         )
         # Looked through in this order for every call, so inference comes first.
-        services = (
+        for each in (
             InferenceService(self._plane, self._inference, self._regions),
             V1Service(self._plane, self._inference),
             MindSporeService(self._plane, self._inference, self._regions),
-        )
-        server.add_generic_rpc_handlers(tuple(each.handler() for each in services))
-        if isinstance(server, LaneServer):
-            for each in services:
-                server.add_shortcuts(each.shortcuts())
-        self._health.add_to(server)
-        server.add_generic_rpc_handlers(self._reflection.handlers())
+            self._health,
+            self._reflection,
+        ):
+            server.add(each.methods())
         try:
             self.port = self._bind(server)
         except ConfigError:
@@ -120,21 +118,17 @@ class GrpcFrontEnd:
             # Cancelled calls may have left work; it is short and touches borrowed memory.
             threads.shutdown(wait=True)
 
-    def _engine(self, threads: ThreadPoolExecutor) -> Any:
+    def _engine(self, threads: ThreadPoolExecutor) -> LaneServer | GrpcioServer:
         """Return the server of the engine that settings name, without services yet."""
         limit = min(self._settings.max_request_mb << 20, _MESSAGE_LIMIT)
-        if self._settings.grpc_engine == LANE and not self._unix:
+        if self._settings.grpc_engine == LANE:
             return LaneServer(limit, self._settings.memory_mb << 20, threads)
-        return grpc.aio.server(
-            options=[
-                # Two servers on one port would each get some of the connections, in silence.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", _MESSAGE_LIMIT),
-            ]
-        )
+        # Not before it is chosen: to import grpcio takes memory and time of every start.
+        from serving.frontends.grpc.grpcio import GrpcioServer
 
-    def _bind(self, server: Any) -> int:
+        return GrpcioServer(limit, _MESSAGE_LIMIT)
+
+    def _bind(self, server: LaneServer | GrpcioServer) -> int:
         host, port = self._settings.host, self._settings.grpc_port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if self._unix:
@@ -143,11 +137,12 @@ class GrpcFrontEnd:
         try:
             if isinstance(server, LaneServer):
                 tls = None if certificates is None else certificates.context("h2")
+                if self._unix:
+                    server.bind_unix(self._unix, tls)
+                    return 0
                 bound = server.bind(host, port, tls)
-            elif certificates is None:
-                bound = server.add_insecure_port(address)
             else:
-                bound = server.add_secure_port(address, certificates.credentials())
+                bound = server.bind(address, certificates)
         except (OSError, OverflowError, RuntimeError):
             bound = 0
         if not bound:

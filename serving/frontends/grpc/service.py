@@ -8,25 +8,15 @@ from __future__ import annotations
 import time
 from functools import partial
 
-import grpc
-
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
 from serving.frontends import v2_metadata, v2_statistics
 from serving.frontends.grpc import v2_codec, wire
-from serving.frontends.grpc.calls import (
-    Context,
-    Finish,
-    Inference,
-    Running,
-    Shortcut,
-    request_id,
-    service,
-    shortcuts,
-)
+from serving.frontends.grpc.calls import Inference, request_id, unary
 from serving.frontends.grpc.exchange import Exchange
 from serving.frontends.grpc.known_heads import KnownHeads
 from serving.frontends.grpc.memory_calls import MemoryCalls
+from serving.frontends.grpc.methods import Context, Finish, Methods, Running
 from serving.frontends.grpc.repository_calls import RepositoryCalls
 from serving.frontends.grpc.status import outcome
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
@@ -51,8 +41,8 @@ class InferenceService:
         self._regions = regions
         self._heads = KnownHeads()
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes."""
+    def methods(self) -> Methods:
+        """Return what an engine offers, by path."""
         calls = {
             "ModelInfer": self._model_infer,
             "ModelMetadata": self._model_metadata,
@@ -65,11 +55,8 @@ class InferenceService:
             **RepositoryCalls(self._plane).calls(),
             **MemoryCalls(self._regions).calls(),
         }
-        return service(NAME, calls, outcome, self._plane)
-
-    def shortcuts(self) -> dict[str, Shortcut]:
-        """Return the ways without a task, by path; for the lane."""
-        return shortcuts(NAME, {"ModelInfer": self._begin_infer}, outcome, self._plane)
+        direct = {"ModelInfer": self._begin_infer}
+        return unary(NAME, calls, outcome, self._plane, direct)
 
     async def _server_live(self, _data: bytes, _context: Context) -> bytes:
         return v2_codec.to_bytes(pb.ServerLiveResponse(live=self._plane.live()))
@@ -132,7 +119,7 @@ class InferenceService:
             inference.end()
 
     def _begin_infer(self, data: bytes, context: Context, finish: Finish) -> Running | None:
-        parcel = wire.split(data)
+        parcel = self._heads.split(data)
         if v2_codec.is_heavy(parcel):
             return None
         model, request, sharing = self._decode(parcel, context)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from grpc import StatusCode
-
 from serving.errors import ServingError, Status
+from serving.frontends.grpc.status_code import StatusCode
 
 CODES: Mapping[Status, StatusCode] = {
     Status.INVALID_ARGUMENT: StatusCode.INVALID_ARGUMENT,
@@ -33,7 +32,7 @@ _WHERE_LIMIT = 256
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a failed call ends with; the arguments of ``context.abort``, in order."""
+    """What a failed call ends with; its status, text and trailing metadata."""
 
     code: StatusCode
     details: str

@@ -7,22 +7,12 @@ import functools
 import time
 from typing import Any
 
-import grpc
-
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, ServingError, Unavailable
 from serving.frontends.grpc import status, v1_codec
-from serving.frontends.grpc.calls import (
-    Context,
-    Finish,
-    Inference,
-    Running,
-    Shortcut,
-    request_id,
-    service,
-    shortcuts,
-)
+from serving.frontends.grpc.calls import Inference, request_id, unary
 from serving.frontends.grpc.exchange import Exchange
+from serving.frontends.grpc.methods import Context, Finish, Methods, Running
 from serving.frontends.grpc.status import Outcome
 from serving.frontends.method import checked, of_model
 from serving.request import Description, InferRequest
@@ -40,19 +30,16 @@ class V1Service:
         self._plane = plane
         self._inference = inference
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Return what ``grpc.aio.Server.add_generic_rpc_handlers`` takes."""
+    def methods(self) -> Methods:
+        """Return what an engine offers, by path."""
         calls = {
             "Predict": self._predict,
             "Describe": self._describe,
             "List": self._list,
             "Ready": self._ready,
         }
-        return service(NAME, calls, _outcome, self._plane)
-
-    def shortcuts(self) -> dict[str, Shortcut]:
-        """Return the ways without a task, by path; for the lane."""
-        return shortcuts(NAME, {"Predict": self._begin_predict}, _outcome, self._plane)
+        direct = {"Predict": self._begin_predict}
+        return unary(NAME, calls, _outcome, self._plane, direct)
 
     async def _predict(self, data: bytes, context: Context) -> bytes:
         inference = self._inference

@@ -43,6 +43,11 @@ def split(message: bytes) -> Parcel:
         raise malformed() from None
 
 
+def before_raw_input(size: int) -> bytes:
+    """Return what stands before a raw input of that many bytes in a ModelInferRequest."""
+    return protobuf.prefix(_RAW_INPUT, size)
+
+
 def join(head: bytes, raw: Sequence[bytes | memoryview]) -> bytes:
     """Return a serialised ModelInferResponse: ``head`` and then its raw output contents.
 

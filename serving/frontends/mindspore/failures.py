@@ -52,6 +52,8 @@ def verdict(outcomes: Sequence[object], target: Target) -> tuple[Failure, ...]:
     ``outcomes`` holds a ServingError for each instance that failed. Instances that all failed in
     the same way are one failure of the request.
     """
+    if not any(isinstance(o, ServingError) for o in outcomes):
+        return ()
     failures = tuple([told(o, target) if isinstance(o, ServingError) else GOOD for o in outcomes])
     different = set(failures)
     if different <= {GOOD}:

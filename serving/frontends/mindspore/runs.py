@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
 
 from serving.dataplane import Claim, DataPlane
 from serving.errors import InternalError, InvalidRequest, ServingError, Unavailable
@@ -27,7 +29,7 @@ class Runs:
     at least one instance. A call in which all fail is counted for ``front_end``.
     """
 
-    __slots__ = ("_claims", "_finish", "_front_end", "_instances", "_left", "_plane")
+    __slots__ = ("_claims", "_finish", "_front_end", "_instances", "_left", "_outcomes", "_plane")
 
     def __init__(
         self,
@@ -40,7 +42,8 @@ class Runs:
         self._instances = instances
         self._front_end = front_end
         self._finish: Callable[[list[Outcome]], None] | None = finish
-        self._claims: list[Claim | ServingError] = []
+        self._claims: dict[int, Claim] = {}  # those without an outcome, by place
+        self._outcomes: list[Outcome | None] = []
         self._left = 0
 
     def start(self) -> None:
@@ -49,69 +52,68 @@ class Runs:
         Raises what concerns the call as a whole, such as a full queue; then nothing stays
         claimed, and ``finish`` is not called.
         """
+        plane = self._plane
         try:
-            for instance in self._instances:
-                self._claims.append(self._claim(instance))
-            claims = [claim for claim in self._claims if not isinstance(claim, ServingError)]
-            for claim in claims:
-                self._plane.commit(claim)
+            for index, instance in enumerate(self._instances):
+                self._outcomes.append(self._claim(index, instance))
+            for claim in self._claims.values():
+                plane.commit(claim)
         except BaseException:
             self.abandon()
             raise
+        claims = self._claims
         self._left = len(claims)
-        for claim in claims:
-            claim.answer.add_done_callback(self._on_answer)
+        for index, claim in claims.items():
+            claim.tell(partial(self._on_outcome, index))
         if not claims:
             self._end()
 
     def abandon(self) -> None:
         """Nobody waits any more: withdraw what is not answered, release what is."""
         self._finish = None
-        claims, self._claims = self._claims, []
-        for claim in claims:
-            if isinstance(claim, ServingError):
-                continue
-            answer = claim.answer
-            if not answer.done():
-                self._plane.abandon(claim)
-            elif not answer.cancelled() and answer.exception() is None:
-                answer.result().release()
+        claims, self._claims = self._claims, {}
+        outcomes, self._outcomes = self._outcomes, []
+        for claim in claims.values():
+            self._plane.abandon(claim)
+        for outcome in outcomes:
+            if isinstance(outcome, InferResponse):
+                outcome.release()
 
-    def _claim(self, instance: InferRequest | ServingError) -> Claim | ServingError:
+    def _claim(self, index: int, instance: InferRequest | ServingError) -> ServingError | None:
+        """Claim for an instance; return why it failed, if it has already."""
         if isinstance(instance, ServingError):
             return instance
         try:
-            return self._plane.claim(instance)
+            self._claims[index] = self._plane.claim(instance)
         except InvalidRequest as error:
             return error
+        return None
 
-    def _on_answer(self, _answer: asyncio.Future[InferResponse]) -> None:
+    def _on_outcome(self, index: int, outcome: InferResponse | BaseException) -> None:
+        if self._finish is None:
+            if isinstance(outcome, InferResponse):
+                outcome.release()
+            return
+        del self._claims[index]
+        self._outcomes[index] = _told(outcome)
         self._left -= 1
-        if not self._left and self._finish is not None:
+        if not self._left:
             self._end()
 
     def _end(self) -> None:
         finish, self._finish = self._finish, None
-        claims, self._claims = self._claims, []
-        if finish is None:
-            return
-        outcomes = [_outcome(claim) for claim in claims]
-        errors = [outcome for outcome in outcomes if isinstance(outcome, ServingError)]
-        if len(errors) == len(outcomes):
-            self._plane.answered_with(errors[0], self._front_end)
-        finish(outcomes)
+        outcomes, self._outcomes = self._outcomes, []
+        assert finish is not None
+        ends = [outcome for outcome in outcomes if outcome is not None]
+        if all(isinstance(outcome, ServingError) for outcome in ends):
+            self._plane.answered_with(cast(ServingError, ends[0]), self._front_end)
+        finish(ends)
 
 
-def _outcome(claim: Claim | ServingError) -> Outcome:
-    if isinstance(claim, ServingError):
-        return claim
-    answer = claim.answer
-    if answer.cancelled():
+def _told(outcome: InferResponse | BaseException) -> Outcome:
+    if isinstance(outcome, InferResponse | ServingError):
+        return outcome
+    if isinstance(outcome, asyncio.CancelledError):
         return Unavailable("the request was withdrawn by the server", retry_after_s=1.0)
-    error = answer.exception()
-    if error is None:
-        return answer.result()
-    if isinstance(error, ServingError):
-        return error
-    _log.error("a request failed", exc_info=error)
+    _log.error("a request failed", exc_info=outcome)
     return InternalError("the server failed on this request; its log says more")

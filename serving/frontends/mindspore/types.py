@@ -52,8 +52,8 @@ BY_NUMBER = {known.number: known for known in TYPES}
 BY_WORD = {known.word: known for known in TYPES}
 STRING, RAW = BY_WORD["str"], BY_WORD["bytes"]
 
-_BY_DTYPE = {known.dtype: known for known in TYPES if known.dtype is not BYTES}
-_BY_DTYPE |= {BYTES: STRING, BF16: BY_WORD["float32"]}
+_BY_CODE = {known.dtype.code: known for known in TYPES if known.dtype is not BYTES}
+_BY_CODE |= {BYTES.code: STRING, BF16.code: BY_WORD["float32"]}
 
 
 def of(dtype: DType) -> MsType:
@@ -61,4 +61,4 @@ def of(dtype: DType) -> MsType:
 
     Every BF16 number is a FP32 number too; the protocol has no type of its own for it.
     """
-    return _BY_DTYPE[dtype]
+    return _BY_CODE[dtype.code]

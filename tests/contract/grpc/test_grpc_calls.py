@@ -17,6 +17,7 @@ from serving.errors import ExecutionFailed
 from serving.frontends.grpc.reflection import V1
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.grpc.stubs import ms_service_pb2 as ms
+from serving.frontends.shared_memory.regions import Regions
 from serving.request import InferRequest
 from serving.tensor import FP32, Tensor
 from serving.v1 import ERROR_TRAILER
@@ -227,7 +228,8 @@ async def test_a_deadline_ends_a_call_and_leaves_others(serving: Serving) -> Non
     held = HeldPlane()
     async with serving(held) as front, channel(front.port) as opened:
         patient = infer(opened, request())
-        error = await failure(infer(opened, request(), timeout=0.2))
+        await until(lambda: len(held.claims) == 1)
+        error = await failure(infer(opened, request(), timeout=0.5))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: held.abandoned == 1)
         held.claims = [claim for claim in held.claims if not claim.answer.done()]
@@ -311,6 +313,22 @@ async def test_a_client_with_a_narrow_window_gets_its_answers(serving: Serving) 
     ):
         answers = await asyncio.gather(*(infer(opened, request(array)) for _ in range(6)))
     assert all(answer.raw_output_contents[0] == array.tobytes() for answer in answers)
+
+
+async def test_clients_on_a_unix_socket_are_answered_as_those_on_this_machine(
+    serving: Serving, tmp_path: Path
+) -> None:
+    path = tmp_path / "here.sock"
+    array = np.random.default_rng(2).random(200_000, np.float32)
+    regions = Regions(1 << 20, 1 << 20)
+    async with serving(plane(), unix=str(path), regions=regions) as front:
+        async with grpc.aio.insecure_channel(f"unix:{path}") as opened:
+            answer = await infer(opened, request(array))
+            assert answer.raw_output_contents[0] == array.tobytes()
+            shared = "/inference.GRPCInferenceService/SystemSharedMemoryStatus"
+            assert await opened.unary_unary(shared)(b"") == b""
+        await front.drain(WAIT_S)
+    assert not path.exists()
 
 
 @pytest.fixture

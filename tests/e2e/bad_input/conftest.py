@@ -23,7 +23,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with unharmed(repository, tmp_path_factory.mktemp("scratch"), "grpcio") as running:
+    with unharmed(repository, tmp_path_factory.mktemp("scratch"), "lane") as running:
         yield running
 
 

@@ -22,10 +22,17 @@ RIGHT = Tensor(name="right", datatype="INT64", shape=[1, 2])
 RAW = message().raw_input_contents
 
 
-@pytest.fixture(scope="module", params=["grpcio", "lane"])
+@pytest.fixture(scope="module", params=["lane", "grpcio"])
 def server(
-    request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    server: ServerProcess,
+    repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ServerProcess]:
+    """Yield the server of all tables, which is on the lane, and then one on grpcio."""
+    if request.param == "lane":
+        yield server
+        return
     with unharmed(repository, tmp_path_factory.mktemp("scratch"), request.param) as running:
         yield running
 

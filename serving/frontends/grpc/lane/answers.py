@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from grpc import StatusCode
-
 from serving.frontends.grpc.lane.metadata import Value, field, percent_encoded
+from serving.frontends.grpc.status_code import StatusCode
 
 NO_TABLE = b"\x20"
 
@@ -51,7 +50,7 @@ OK = literal(b"grpc-status", b"0")
 
 def trailers(code: StatusCode, details: str, more: Iterable[tuple[str, Value]]) -> bytes:
     """Return the block that ends a call with a status."""
-    parts = [literal(b"grpc-status", b"%d" % code.value[0])]
+    parts = [literal(b"grpc-status", b"%d" % code)]
     if details:
         parts.append(literal(b"grpc-message", percent_encoded(details)))
     parts += [literal(*field(name, value)) for name, value in more]

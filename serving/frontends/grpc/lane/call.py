@@ -9,46 +9,33 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from grpc import StatusCode
-
-from serving.frontends.grpc.calls import Running as Begun
 from serving.frontends.grpc.lane.messages import BadMessage, Packed, unpacked
 from serving.frontends.grpc.lane.metadata import Metadata, Value
-from serving.frontends.grpc.lane.routes import Route
 from serving.frontends.grpc.lane.stream import Stream
+from serving.frontends.grpc.methods import CallFailed, Method
+from serving.frontends.grpc.methods import Running as Begun
+from serving.frontends.grpc.status_code import StatusCode
 
 if TYPE_CHECKING:
     from serving.frontends.grpc.lane.streams import Streams
 
-HEAVY_BYTES = 64 << 10
-"""A packed message over this is unpacked on a thread."""
+HEAVY_BYTES = 4 << 10
+"""A packed message over this is unpacked on a thread: a byte may stand for a thousand."""
 
 _log = logging.getLogger("serving.frontends.grpc")
-
-
-class _Aborted(Exception):
-    """A method has said how its call ends."""
-
-    def __init__(
-        self, code: StatusCode, details: str, trailers: Sequence[tuple[str, Value]]
-    ) -> None:
-        super().__init__(details)
-        self.code = code
-        self.details = details
-        self.trailers = trailers
 
 
 class Call:
     """Made by ``Streams`` once there is something to run; event loop only."""
 
-    __slots__ = ("_begun", "_over", "_route", "_stream", "_streams", "_task", "_wake")
+    __slots__ = ("_begun", "_method", "_over", "_stream", "_streams", "_task", "_wake")
 
-    def __init__(self, streams: Streams, stream: Stream, route: Route) -> None:
+    def __init__(self, streams: Streams, stream: Stream, method: Method) -> None:
         self._streams = streams
         self._stream = stream
-        self._route = route
+        self._method = method
         self._begun: Begun | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -68,6 +55,8 @@ class Call:
     def peer(self) -> str:
         """Return who calls, as grpcio names it: ``ipv4:127.0.0.1:40000``; empty if it has gone."""
         name = self._streams.peer_name
+        if isinstance(name, str | bytes):
+            return "unix:"
         if not isinstance(name, tuple):
             return ""
         host, port = name[:2]
@@ -77,17 +66,11 @@ class Call:
         """Return whether nobody waits for this call any more."""
         return self._over
 
-    async def abort(
-        self, code: StatusCode, details: str = "", trailers: Sequence[tuple[str, Value]] = ()
-    ) -> NoReturn:
-        """End the call with a status; does not return."""
-        raise _Aborted(code, details, trailers)
-
     # -- running ---------------------------------------------------------------------------------
 
     def run(self, message: bytes) -> None:
         """Run a method that takes one message."""
-        shortcut = self._route.shortcut
+        shortcut = self._method.shortcut
         if shortcut is not None:
             try:
                 self._begun = shortcut.begin(message, self, self._finish)
@@ -137,7 +120,7 @@ class Call:
         if isinstance(outcome, bytes):
             self._streams.answer(self._stream, outcome)
             return
-        shortcut = self._route.shortcut
+        shortcut = self._method.shortcut
         assert shortcut is not None
         end = shortcut.ending(outcome)
         self._streams.fail(self._stream, end.code, end.details, end.trailers)
@@ -156,7 +139,8 @@ class Call:
             await self._behave(message)
         except asyncio.CancelledError:
             self._fail(StatusCode.CANCELLED, "the request was withdrawn by the server")
-        except _Aborted as end:
+        except CallFailed as failed:
+            end = failed.outcome
             self._fail(end.code, end.details, end.trailers)
         except BadMessage as bad:
             self._fail(bad.code, bad.details)
@@ -172,19 +156,16 @@ class Call:
             self._streams.fail(self._stream, code, details, trailers)
 
     async def _behave(self, message: Packed | None) -> None:
-        handler = self._route.handler
         if message is None:
             request: Any = self._messages()
         else:
             request = self._read(await self._unpacked(message))
-        if handler.response_streaming:
-            behaviour = handler.stream_stream if message is None else handler.unary_stream
-            async for response in behaviour(request, self):
+        if self._method.response_streaming:
+            async for response in self._method.behaviour(request, self):
                 await self._send(self._write(response))
             self._fail(StatusCode.OK, "")
         else:
-            behaviour = handler.stream_unary if message is None else handler.unary_unary
-            answer = self._write(await behaviour(request, self))
+            answer = self._write(await self._method.behaviour(request, self))
             if not self._over:
                 self._streams.answer(self._stream, answer)
 
@@ -216,7 +197,7 @@ class Call:
         return await loop.run_in_executor(self._streams.threads, unpacked, *arguments)
 
     def _read(self, data: bytes) -> Any:
-        read = self._route.handler.request_deserializer
+        read = self._method.read
         if read is None:
             return data
         try:
@@ -225,7 +206,7 @@ class Call:
             raise BadMessage(StatusCode.INTERNAL, "Exception deserializing request!") from None
 
     def _write(self, response: Any) -> bytes:
-        write = self._route.handler.response_serializer
+        write = self._method.write
         return bytes(response if write is None else write(response))
 
     async def _woken(self) -> None:

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from grpc import StatusCode
-
 from serving.frontends.grpc.lane import frames, settings
 from serving.frontends.grpc.lane.allowance import Allowance
 from serving.frontends.grpc.lane.faults import Code, ConnectionFault, StreamFault
@@ -22,12 +20,19 @@ from serving.frontends.grpc.lane.outgoing import Outgoing
 from serving.frontends.grpc.lane.shared import Shared
 from serving.frontends.grpc.lane.stream import Stream
 from serving.frontends.grpc.lane.streams import Streams
+from serving.frontends.grpc.status_code import StatusCode
 
 OPENING_TIMEOUT_S = 15.0
 """How long a client may take for its preface and SETTINGS, and for a block of headers."""
 
 STALL_TIMEOUT_S = 60.0
 """How long a client may take nothing of what is written, or leave a frame unfinished."""
+
+TURN_S = 0.002
+"""How long what one client has sent may keep the others waiting; the rest of it comes next turn."""
+
+TURN_SPENT = 8
+"""Frames a turn that cost an allowance: whoever sends them by the thousand is no good client."""
 
 BLOCK_BYTES, BLOCK_FRAMES = 32 << 10, 16
 """The largest header block, as it comes, and the CONTINUATION frames it may be cut into."""
@@ -65,6 +70,9 @@ class Connection(asyncio.Protocol):
         self._on_made = on_made
         self._on_lost = on_lost
         self._rest = b""
+        self._held = False  # what came waits for the next turn in ``_rest``
+        self._turn_ends = 0.0
+        self._spent = 0
         self._greeted = self._settled = False
         self._draining = self._closing = self._over = False
         self._block: bytearray | None = None
@@ -93,7 +101,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for the client's greeting; with TLS only for one that agreed to HTTP/2."""
         self._transport = transport
-        self._out = Outgoing(transport, self._on_sent)
+        self._out = Outgoing(transport, self._shared.unread, self._on_sent)
         self._streams = Streams(self._shared, self._out, self._close_if_done)
         self._on_made(self, transport)
         tls = transport.get_extra_info("ssl_object")
@@ -105,6 +113,10 @@ class Connection(asyncio.Protocol):
         """Take what came; the rest of an unfinished frame waits for more."""
         if self._over:
             return
+        if self._held:
+            self._rest += data
+            return
+        self._turn_ends = time.monotonic() + TURN_S
         at = 0
         try:
             # Only what the unfinished frame lacks is put to it: a copy of all would cost a large
@@ -213,9 +225,9 @@ class Connection(asyncio.Protocol):
         return HEAD_BYTES + length - len(rest)
 
     def _read(self, data: bytes, at: int) -> int:
-        """Take all whole frames of ``data`` from ``at``; return where the first other begins."""
+        """Take whole frames of ``data`` from ``at``, for a turn; return where the rest begins."""
         size = len(data)
-        while self._greeted and size - at >= HEAD_BYTES and not self._over:
+        while self._greeted and size - at >= HEAD_BYTES and not (self._over or self._held):
             high, low, kind, flags, stream_id = HEAD.unpack_from(data, at)
             length = high << 8 | low
             if length > MAX_FRAME:
@@ -242,7 +254,29 @@ class Connection(asyncio.Protocol):
                 self._spend(self._resets, "calls that are reset")
                 self._streams.reset(fault.stream_id, fault.code)
             at = end
+            if not self._progress & 15 and time.monotonic() > self._turn_ends:
+                self._hold()
         return at
+
+    def _hold(self) -> None:
+        """Let the others have a turn before the rest is read."""
+        if self._held or self._over:
+            return
+        self._held = True
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._held = False
+        if self._over or self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        rest, self._rest = self._rest, b""
+        try:
+            self.data_received(rest)
+        except Exception:  # nobody above would give the connection up
+            _log.exception("a gRPC connection is given up")
+            self.abort()
 
     def _on_data(self, stream_id: int, flags: int, data: bytes, start: int, end: int) -> None:
         length = end - start
@@ -360,6 +394,9 @@ class Connection(asyncio.Protocol):
     def _spend(self, allowance: Allowance, what: str) -> None:
         if not allowance.take():
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"too many {what}")
+        self._spent += 1
+        if not self._spent % TURN_SPENT:
+            self._hold()
 
     # -- ends ------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -12,6 +13,11 @@ TICK_S = 0.02
 _COARSE_TICKS = 50
 _COARSE_FROM_S = 10.0
 """Deadlines farther away than this are kept to the second, so that they take few slots."""
+
+HORIZON_S = 60.0
+"""Those beyond this are looked at again by then: their slots would stand until they pass."""
+
+_log = logging.getLogger("serving.frontends.grpc")
 
 
 class Timed(Protocol):
@@ -36,8 +42,9 @@ class Deadlines(Generic[T]):
     def add(self, timed: T) -> None:
         """Begin to watch a thing that has a deadline."""
         assert timed.deadline is not None
-        slot = int(timed.deadline / TICK_S) + 1
-        if timed.deadline - time.monotonic() > _COARSE_FROM_S:
+        now = time.monotonic()
+        slot = int(min(timed.deadline, now + HORIZON_S) / TICK_S) + 1
+        if timed.deadline - now > _COARSE_FROM_S:
             slot = -(-slot // _COARSE_TICKS) * _COARSE_TICKS
         found = self._slots.get(slot)
         if found is None:
@@ -63,12 +70,18 @@ class Deadlines(Generic[T]):
             self._timer = None
 
     def _tick(self) -> None:
-        now = int(time.monotonic() / TICK_S)
-        passed: list[T] = []
-        while self._order and self._order[0] <= now:
-            passed += self._slots.pop(heapq.heappop(self._order))
+        now = time.monotonic()
+        due: list[T] = []
+        while self._order and self._order[0] <= int(now / TICK_S):
+            due += self._slots.pop(heapq.heappop(self._order))
         self._timer = None
         if any(self._slots.values()):
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        for timed in passed:
-            self._expire(timed)
+        for timed in due:
+            if timed.deadline is not None and timed.deadline > now:
+                self.add(timed)
+                continue
+            try:
+                self._expire(timed)
+            except Exception:  # the others have a right to their deadlines
+                _log.exception("a gRPC call past its deadline could not be ended")

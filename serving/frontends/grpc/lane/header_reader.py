@@ -21,6 +21,8 @@ MAX_LIST_BYTES = 64 << 10
 
 _MOST_KNOWN = 64
 _LONGEST_KNOWN = 1024
+_MOST_FIELDS = 64
+"""What clients repeat is short; a byte may stand for a long field, and all that is kept costs."""
 _REFERENCES = re.compile(rb"[\x81-\xfe]*")
 """Fields that stand in the table, each in one byte (RFC 7541, section 6.1)."""
 
@@ -56,13 +58,14 @@ class HeaderReader:
             return head
         before = self._table.added
         end = _indexed(block)
-        beginning = self._beginning(block[:end]) if end else None
+        beginning = self._beginning(block[:end]) if 0 < end <= _MOST_FIELDS else None
         if beginning is None:
             head = parse(self.fields(block))
         else:
             # What differs from call to call, such as a trace, comes behind what does not.
             head = extended(beginning.head, beginning.fields, self.fields(block[end:]))
-        if self._table.added == before and len(block) <= _LONGEST_KNOWN:
+        short = len(block) <= _LONGEST_KNOWN and len(head.metadata) <= _MOST_FIELDS
+        if self._table.added == before and short:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             if not _RESIZED.match(block):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from grpc import StatusCode
-
 from serving.frontends.grpc.lane import frames
 from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.messages import BadMessage, Inbox, Packed
 from serving.frontends.grpc.lane.outgoing import Outgoing
 from serving.frontends.grpc.lane.settings import STREAM_WINDOW
 from serving.frontends.grpc.lane.stream import Stream
+from serving.frontends.grpc.status_code import StatusCode
 
 
 class Intake:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from grpc import StatusCode
+from serving.frontends.grpc.status_code import StatusCode
 
 PREFIX_BYTES = 5
 IDENTITY = b"identity"

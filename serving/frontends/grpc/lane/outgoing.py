@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from serving.frontends.grpc.lane import answers
+from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.frames import (
     DATA,
     END_HEADERS,
@@ -21,9 +22,10 @@ from serving.frontends.grpc.lane.frames import (
     head,
     header_frames,
 )
-from serving.frontends.grpc.lane.messages import PREFIX_BYTES
+from serving.frontends.grpc.lane.messages import PREFIX_BYTES, BadMessage
 from serving.frontends.grpc.lane.settings import DEFAULT_WINDOW, PeerSettings
 from serving.frontends.grpc.lane.stream import Stream
+from serving.frontends.grpc.status_code import StatusCode
 
 WRITE_BYTES = 256 << 10
 """Written at once at most, and what the transport holds before it asks us to pause."""
@@ -39,22 +41,30 @@ _END = struct.Struct(f">HBBBL{len(answers.OK)}s")
 
 
 class Outgoing:
-    """Owned by a connection, which it tells of streams that have sent all (``on_sent``)."""
+    """Owned by a connection, which it tells of streams that have sent all (``on_sent``).
+
+    ``unread`` bounds what waits in the outboxes of all connections together.
+    """
 
     __slots__ = (
         "_due", "_frames", "_loop", "_on_sent", "_pending", "_table_told", "_transport",
-        "_waiting", "_widened", "backlog", "paused", "peer", "window",
+        "_unread", "_waiting", "_widened", "backlog", "paused", "peer", "window",
     )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, on_sent: Callable[[Stream], None]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, unread: Budget, on_sent: Callable[[Stream], None]
+    ) -> None:
         transport.set_write_buffer_limits(high=WRITE_BYTES)
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        self._unread = unread
         self._on_sent = on_sent
         self._frames: list[bytes | memoryview] = []
         self._pending = 0
         self._due = False
-        self._waiting: dict[int, Stream] = {}
+        # In the order of their turns. Taking the first of a dict that others were taken from before
+        # costs what was taken; this does not.
+        self._waiting: OrderedDict[int, Stream] = OrderedDict()
         self._table_told = False
         self.peer = PeerSettings()
         self.window = self._widened = DEFAULT_WINDOW
@@ -89,8 +99,12 @@ class Outgoing:
             or stream.opened
             or not self._table_told
         ):
-            self.send(stream, message)
-            self.end(stream, answers.OK)
+            try:
+                self.send(stream, message)
+            except BadMessage as full:
+                self.end(stream, answers.trailers_only(full.code, full.details, ()))
+            else:
+                self.end(stream, answers.OK)
             return
         self.window -= length
         stream.ending = True
@@ -108,7 +122,12 @@ class Outgoing:
         self._on_sent(stream)
 
     def send(self, stream: Stream, message: bytes) -> None:
-        """Send a message of a call that goes on."""
+        """Send a message of a call that goes on; raises BadMessage where nothing more may wait."""
+        size = PREFIX_BYTES + len(message)
+        if not self._unread.take(size):
+            text = "too many answers wait for clients that do not read them"
+            raise BadMessage(StatusCode.RESOURCE_EXHAUSTED, text)
+        self.backlog += size
         outbox = self._outbox(stream)
         if not stream.opened:
             stream.opened = True
@@ -118,7 +137,6 @@ class Outgoing:
             outbox.append(memoryview(prefix + message))
         else:
             outbox += (memoryview(prefix), memoryview(message))
-        self.backlog += PREFIX_BYTES + len(message)
         self._wait(stream)
 
     def end(self, stream: Stream, trailers: bytes) -> None:
@@ -131,7 +149,9 @@ class Outgoing:
         """Drop what a stream still had to send."""
         self._waiting.pop(stream.id, None)
         if stream.outbox:
-            self.backlog -= sum([len(p) for p in stream.outbox if isinstance(p, memoryview)])
+            self._gone(sum([len(p) for p in stream.outbox if isinstance(p, memoryview)]))
+            if stream.outbox[0] is answers.BEGIN:
+                stream.opened = False
             stream.outbox = None
 
     # -- what lets it go -------------------------------------------------------------------------
@@ -172,22 +192,24 @@ class Outgoing:
     def resume(self) -> None:
         """Go on sending."""
         self.paused = False
+        if self.window <= 0:
+            for stream in list(self._waiting.values()):
+                if stream.id in self._waiting:  # another's end may have ended it
+                    self._send_some(stream)  # header blocks need no window
         self.pump()
 
     def pump(self) -> None:
-        """Send what waits, as far as windows and the client's reading allow; streams in turn."""
+        """Send what waits, as far as windows and the client's reading allow; streams in turn.
+
+        A window that is widened byte by byte must not cost a look at every stream each time.
+        """
         waiting = self._waiting
-        while waiting and not self.paused:
-            before = len(self._frames)
-            for stream in list(waiting.values()):
-                self._send_some(stream)
-                if self._pending > WRITE_BYTES:
-                    self.flush()
-                    before = -1
-                    if self.paused:
-                        return
-            if len(self._frames) == before:
-                return  # the connection's window is used up
+        while waiting and self.window > 0 and not self.paused:
+            stream = next(iter(waiting.values()))
+            waiting.move_to_end(stream.id)
+            self._send_some(stream)
+            if self._pending > WRITE_BYTES:
+                self.flush()
 
     def flush(self) -> None:
         """Write what was put together."""
@@ -202,6 +224,11 @@ class Outgoing:
             self._transport.write(b"".join(frames))
 
     # -- how it goes -----------------------------------------------------------------------------
+
+    def _gone(self, size: int) -> None:
+        """Count bytes that wait no longer."""
+        self.backlog -= size
+        self._unread.give_back(size)
 
     def _put(self, data: bytes | memoryview) -> None:
         self._frames.append(data)
@@ -255,7 +282,7 @@ class Outgoing:
         self.window -= size
         stream.window -= size
         stream.sent += size
-        self.backlog -= size
+        self._gone(size)
         self._put(head(size, DATA, 0, stream.id))
         self._put(piece[:size])
         if size == len(piece):

@@ -10,11 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from grpc import StatusCode
-
 from serving.frontends.grpc.lane import metadata
 from serving.frontends.grpc.lane.metadata import BadMetadata, Metadata
 from serving.frontends.grpc.lane.settings import HEADER_LIST_BYTES
+from serving.frontends.grpc.status_code import StatusCode
 
 Fields = Sequence[tuple[bytes, bytes]]
 

@@ -1,6 +1,6 @@
 """The server of the lane: listens, keeps the connections, sweeps and drains them.
 
-It takes the handlers that a ``grpc.aio`` server takes, and stops as that does.
+It stops as a ``grpc.aio`` server does.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from serving.frontends.grpc.calls import Shortcut
 from serving.frontends.grpc.lane.budget import Budget
-from serving.frontends.grpc.lane.connection import Connection
+from serving.frontends.grpc.lane.connection import OPENING_TIMEOUT_S, Connection
 from serving.frontends.grpc.lane.deadlines import Deadlines
-from serving.frontends.grpc.lane.routes import Routes
+from serving.frontends.grpc.lane.listening import BACKLOG, UnixListener, listeners
 from serving.frontends.grpc.lane.shared import Shared
+from serving.frontends.grpc.methods import Method, Methods
 
 _log = logging.getLogger("serving.frontends.grpc")
 
 SWEEP_S = 1.0
-_BACKLOG = 1024
 _GOODBYE_S = 0.5
 """How long clients may take to say that they know of the drain."""
+_UNSENT_S = 5.0
+"""How long a TLS client may take what is unsent when its connection closes, and its end."""
 
 _ALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
 """A client whose machine is gone is noticed after four minutes."""
@@ -36,35 +36,33 @@ _ALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KE
 class LaneServer:
     """Owned by ``GrpcFrontEnd``; all methods are called on the event loop.
 
-    ``limit_bytes`` bounds one message, ``held_bytes`` those of unfinished requests together.
+    ``limit_bytes`` bounds one message, ``held_bytes`` those of unfinished requests together, and
+    as much again the answers that clients do not read.
     """
 
     def __init__(self, limit_bytes: int, held_bytes: int, threads: Executor) -> None:
-        self._routes = Routes()
+        self._methods: dict[str, Method] = {}
+        held_bytes = max(held_bytes, limit_bytes)
         self._shared = Shared(
-            self._routes,
+            self._methods,
             limit_bytes,
-            Budget(max(held_bytes, limit_bytes)),
+            Budget(held_bytes),
+            Budget(held_bytes),
             threads,
             Deadlines(lambda stream: stream.owner.expire(stream)),
         )
         self._tls: ssl.SSLContext | None = None
         self._sockets: list[socket.socket] = []
+        self._unix: UnixListener | None = None
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._all_gone = asyncio.Event()
+        self._stopping = False
 
-    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
-        """Offer the methods of grpcio's handlers."""
-        self._routes.add(handlers)
-
-    def add_registered_method_handlers(self, _service: str, _handlers: Mapping[str, Any]) -> None:
-        """Do nothing: generated code registers its handlers in both ways."""
-
-    def add_shortcuts(self, shortcuts: Mapping[str, Shortcut]) -> None:
-        """Offer shortcuts, by path, for methods that handlers have too."""
-        self._routes.add_shortcuts(shortcuts)
+    def add(self, methods: Methods) -> None:
+        """Offer methods."""
+        self._methods |= methods
 
     def bind(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Take the port on every address of ``host``; return it. Raises OSError.
@@ -72,36 +70,34 @@ class LaneServer:
         ``tls`` must agree to ``h2`` by ALPN; a client that does not ask for it is turned away.
         """
         self._tls = tls
-        flags = socket.AI_PASSIVE
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-        try:
-            for family, kind, proto, _, address in found:
-                listener = socket.socket(family, kind, proto)
-                self._sockets.append(listener)
-                listener.setblocking(False)
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-                listener.bind((address[0], port, *address[2:]))
-                listener.listen(_BACKLOG)
-                port = listener.getsockname()[1]
-        except (OSError, OverflowError):
-            self._let_go()
-            raise
-        return port
+        self._sockets = listeners(host, port)
+        return int(self._sockets[0].getsockname()[1])
+
+    def bind_unix(self, path: str, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on a Unix socket, which is removed again at the end. Raises OSError."""
+        self._tls = tls
+        self._unix = UnixListener(path)
 
     async def start(self) -> None:
         """Answer calls on what was bound."""
         loop = asyncio.get_running_loop()
+        how: dict[str, Any] = {"backlog": BACKLOG}
+        if self._tls is not None:
+            how |= {
+                "ssl": self._tls,
+                "ssl_handshake_timeout": OPENING_TIMEOUT_S,
+                "ssl_shutdown_timeout": _UNSENT_S,
+            }
         for listener in self._sockets:
-            server = await loop.create_server(
-                self._connected, sock=listener, ssl=self._tls, backlog=_BACKLOG
-            )
-            self._servers.append(server)
+            self._servers.append(await loop.create_server(self._connected, sock=listener, **how))
+        if self._unix is not None:
+            sock = self._unix.socket
+            self._servers.append(await loop.create_unix_server(self._connected, sock=sock, **how))
         self._sweeper = loop.create_task(self._sweep())
 
     async def stop(self, grace: float | None) -> None:
         """Accept nothing more and let calls end for ``grace`` seconds (None: not at all)."""
+        self._stopping = True
         for server in self._servers:
             server.close()
         if grace is not None:
@@ -114,7 +110,7 @@ class LaneServer:
             await self._gone_by(deadline)
         for connection in list(self._connections):
             connection.end_all()
-        await asyncio.sleep(0)  # what was just written goes out
+        await self._gone_by(time.monotonic() + _GOODBYE_S)  # what was just written goes out
         for connection in list(self._connections):
             connection.abort()
         await self._gone_by(time.monotonic() + _GOODBYE_S)
@@ -131,7 +127,8 @@ class LaneServer:
             tasks.append(sweeper)
         await asyncio.gather(*tasks, return_exceptions=True)
         for server in self._servers:
-            await server.wait_closed()
+            with contextlib.suppress(TimeoutError):  # a client may be silent in mid-handshake
+                await asyncio.wait_for(server.wait_closed(), _GOODBYE_S)
         self._servers.clear()
         self._let_go()
 
@@ -161,6 +158,11 @@ class LaneServer:
 
     def _on_made(self, connection: Connection, transport: asyncio.BaseTransport) -> None:
         self._connections.add(connection)
+        if self._stopping:  # its handshake took longer than the server was there
+            connection.abort()
+            return
+        if self._unix is not None:
+            return
         taken = transport.get_extra_info("socket")
         with contextlib.suppress(OSError):  # it may be gone again already
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -176,3 +178,6 @@ class LaneServer:
         for listener in self._sockets:
             listener.close()
         self._sockets.clear()
+        if self._unix is not None:
+            self._unix.close()
+            self._unix = None

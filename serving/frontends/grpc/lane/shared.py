@@ -9,17 +9,22 @@ from typing import Any
 
 from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.deadlines import Deadlines
-from serving.frontends.grpc.lane.routes import Routes
 from serving.frontends.grpc.lane.stream import Stream
+from serving.frontends.grpc.methods import Methods
 
 
 @dataclass(frozen=True)
 class Shared:
-    """``limit_bytes`` bounds one message; ``tasks`` are the calls that run as tasks."""
+    """``limit_bytes`` bounds one message; ``tasks`` are the calls that run as tasks.
 
-    routes: Routes
+    ``methods`` grows until the server starts.
+    ``budget`` bounds unfinished requests, ``unread`` the answers that clients do not read.
+    """
+
+    methods: Methods
     limit_bytes: int
     budget: Budget
+    unread: Budget
     threads: Executor
     deadlines: Deadlines[Stream]
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from serving.frontends.grpc.lane.messages import Inbox
 from serving.frontends.grpc.lane.request_head import Head
-from serving.frontends.grpc.lane.routes import Route
 from serving.frontends.grpc.lane.settings import STREAM_WINDOW
+from serving.frontends.grpc.methods import Method
 
 
 class Running(Protocol):
@@ -57,11 +57,11 @@ class Stream:
         "heard_all",
         "id",
         "inbox",
+        "method",
         "opened",
         "outbox",
         "owner",
         "received",
-        "route",
         "seen",
         "seen_at",
         "sent",
@@ -83,7 +83,7 @@ class Stream:
         self.heard_all = False
         self.opened = False
         self.ending = False
-        self.route: Route | None = None
+        self.method: Method | None = None
         self.inbox: Inbox | None = None
         self.call: Running | None = None
         self.outbox: deque[bytes | memoryview] | None = None

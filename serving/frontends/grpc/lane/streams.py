@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any
 
-from grpc import StatusCode
-
 from serving.frontends.grpc.lane import answers, frames
 from serving.frontends.grpc.lane.call import Call
 from serving.frontends.grpc.lane.faults import Code, ConnectionFault, StreamFault
@@ -38,6 +36,7 @@ from serving.frontends.grpc.lane.request_head import (
 from serving.frontends.grpc.lane.settings import MAX_STREAMS
 from serving.frontends.grpc.lane.shared import Shared
 from serving.frontends.grpc.lane.stream import Stream
+from serving.frontends.grpc.status_code import StatusCode
 
 SILENCE_S = 60.0
 """How long a client may leave a message unfinished, or an answer unread, before its call ends."""
@@ -135,7 +134,7 @@ class Streams:
             self._heard_all(stream)
         if stream.ending:
             return
-        route = stream.route
+        method = stream.method
         if (
             ended
             and stream.inbox is None
@@ -143,11 +142,11 @@ class Streams:
             and not data[start]
             and int.from_bytes(data[start + 1 : start + PREFIX_BYTES]) == size - PREFIX_BYTES
             and size - PREFIX_BYTES <= self._shared.limit_bytes
-            and route is not None
-            and not route.request_streaming
+            and method is not None
+            and not method.request_streaming
             and self._out.backlog <= BACKLOG_BYTES
         ):
-            call = stream.call = Call(self, stream, route)
+            call = stream.call = Call(self, stream, method)
             call.run(data[start + PREFIX_BYTES : end])
             return
         self._collect(stream, data[start:end], length)
@@ -199,6 +198,7 @@ class Streams:
 
     def abandon_all(self) -> None:
         """The connection has gone: nobody waits for anything."""
+        self._parked.clear()
         for stream in list(self._live.values()):
             self._drop(stream, -stream.id)
 
@@ -253,7 +253,7 @@ class Streams:
             self._close(stream, stream.id if stream.heard_all else -stream.id)
         elif stream.call is not None:
             stream.call.sent()
-        if self._parked and not self._unparking and self._out.backlog <= BACKLOG_BYTES // 2:
+        if self._parked:
             self._unpark()
 
     # -- how it goes -----------------------------------------------------------------------------
@@ -268,8 +268,8 @@ class Streams:
         if isinstance(refusal, WrongCall):
             self.fail(stream, refusal.code, refusal.details)
             return
-        route = self._shared.routes.find(head.path)
-        if route is None:
+        method = self._shared.methods.get(head.path)
+        if method is None:
             self.fail(stream, StatusCode.UNIMPLEMENTED, "Method not found!")
             return
         if head.encoding != IDENTITY:
@@ -278,9 +278,9 @@ class Streams:
             except BadMessage as bad:
                 self.fail(stream, bad.code, bad.details, _READ_HERE)
                 return
-        stream.route = route
-        if route.request_streaming:
-            call = stream.call = Call(self, stream, route)
+        stream.method = method
+        if method.request_streaming:
+            call = stream.call = Call(self, stream, method)
             call.run_streaming()
         elif stream.heard_all:
             self._run(stream)
@@ -312,12 +312,15 @@ class Streams:
             self._run_packed(stream)
 
     def _run_packed(self, stream: Stream) -> None:
-        assert stream.route is not None
-        call = stream.call = Call(self, stream, stream.route)
+        assert stream.method is not None
+        call = stream.call = Call(self, stream, stream.method)
         call.run_packed(self.take(stream))
 
     def _unpark(self) -> None:
+        """Begin the calls that stood back, once the client has read enough or given up."""
         # What fails at once would otherwise unpark the next, and so on, as deep as it goes.
+        if self._unparking or self._out.backlog > BACKLOG_BYTES // 2:
+            return
         self._unparking = True
         while self._parked and self._out.backlog <= BACKLOG_BYTES:
             stream = self._parked.popleft()
@@ -389,6 +392,8 @@ class Streams:
         if stream.deadline is not None:
             self._shared.deadlines.discard(stream)
         self._intake.drop(stream)
+        if self._parked:
+            self._unpark()
         if not self._live:
             self._on_empty()
 

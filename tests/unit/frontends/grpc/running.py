@@ -14,16 +14,20 @@ from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.frontends.grpc.server import GrpcFrontEnd
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.frontends.shared_memory.regions import Regions
 
 WAIT_S = 20.0
-ENGINE = "grpcio"
+ENGINE = "lane"
 
 
 @asynccontextmanager
-async def front_end(plane: DataPlane, **settings: Any) -> AsyncIterator[GrpcFrontEnd]:
+async def front_end(
+    plane: DataPlane, *, unix: str = "", regions: Regions | None = None, **settings: Any
+) -> AsyncIterator[GrpcFrontEnd]:
     """Run a front end; it is stopped at the end whatever happened."""
     given = {"grpc_port": 0, "grpc_engine": ENGINE, **settings}
-    front = GrpcFrontEnd(plane, ServerSettings(model_dir=Path("unused"), **given))
+    known = ServerSettings(model_dir=Path("unused"), **given)
+    front = GrpcFrontEnd(plane, known, unix=unix, regions=regions)
     await front.start()
     try:
         yield front

@@ -7,7 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -136,6 +137,73 @@ async def test_reflection_lists_the_services_and_gives_their_files(service: str)
     (data,) = found.file_descriptor_response.file_descriptor_proto
     (declared,) = FileDescriptorProto.FromString(data).service
     assert "ModelInfer" in {method.name for method in declared.method}
+
+
+Asked = reflection_pb2.ServerReflectionRequest
+
+
+async def reflected(*questions: Any) -> list[Any]:
+    """Return the answers to some questions."""
+    async with front_end(StubPlane()) as front, channel(front.port) as opened:
+        stream = reflect(opened, V1)
+        answers = []
+        for question in questions:
+            await stream.write(question)
+            answers.append(await asyncio.wait_for(stream.read(), WAIT_S))
+            assert answers[-1].original_request == question
+        return answers
+
+
+async def test_reflection_gives_a_file_with_all_that_it_imports() -> None:
+    outer, inner = "tests/reflected_outer.proto", "tests/reflected_inner.proto"
+    pool = descriptor_pool.Default()
+    pool.Add(FileDescriptorProto(name=inner, package="tests.reflected"))
+    pool.Add(FileDescriptorProto(name=outer, package="tests.reflected", dependency=[inner]))
+    (answer,) = await reflected(Asked(file_by_filename=outer))
+    files = answer.file_descriptor_response.file_descriptor_proto
+    assert [FileDescriptorProto.FromString(data).name for data in files] == [outer, inner]
+
+
+async def test_reflection_knows_extensions() -> None:
+    file = FileDescriptorProto(name="tests/reflected_extension.proto", package="tests.extended")
+    file.message_type.add(name="Open").extension_range.add(start=100, end=200)
+    for name, number in (("second", 120), ("first", 110)):
+        file.extension.add(
+            name=name, number=number, extendee=".tests.extended.Open",
+            type=FieldDescriptorProto.TYPE_INT32, label=FieldDescriptorProto.LABEL_OPTIONAL,
+        )  # fmt: skip
+    descriptor_pool.Default().Add(file)
+    one = reflection_pb2.ExtensionRequest(
+        containing_type="tests.extended.Open", extension_number=110
+    )
+    numbers, where = await reflected(
+        Asked(all_extension_numbers_of_type="tests.extended.Open"),
+        Asked(file_containing_extension=one),
+    )
+    told = numbers.all_extension_numbers_response
+    assert told.base_type_name == "tests.extended.Open"
+    assert list(told.extension_number) == [110, 120]
+    (data,) = where.file_descriptor_response.file_descriptor_proto
+    assert FileDescriptorProto.FromString(data).name == file.name
+
+
+async def test_reflection_goes_on_after_questions_that_it_cannot_answer() -> None:
+    missing = reflection_pb2.ExtensionRequest(containing_type="no.Type", extension_number=1)
+    *unknown, empty, listed = await reflected(
+        Asked(file_by_filename="no.proto"),
+        Asked(file_containing_symbol="no.Symbol"),
+        Asked(file_containing_symbol=""),
+        Asked(file_containing_extension=missing),
+        Asked(all_extension_numbers_of_type="no.Type"),
+        Asked(),
+        Asked(list_services=""),
+    )
+    not_found, invalid = grpc.StatusCode.NOT_FOUND.value, grpc.StatusCode.INVALID_ARGUMENT.value
+    for answer in unknown:
+        error = answer.error_response
+        assert (error.error_code, error.error_message) == not_found
+    assert (empty.error_response.error_code, empty.error_response.error_message) == invalid
+    assert listed.list_services_response.service
 
 
 async def test_drain_ends_reflection_streams_that_nobody_uses() -> None:

@@ -205,7 +205,8 @@ async def test_a_cancelled_call_is_abandoned() -> None:
 async def test_a_call_past_its_deadline_is_abandoned() -> None:
     plane = HeldPlane(echo("m", FP32))
     async with front_end(plane) as front, channel(front.port) as opened:
-        error = await failure(infer(opened, raw_request("m", ("FP32", ONES)), timeout=0.2))
+        await unary(opened, "ServerLive", b"", pb.ServerLiveResponse)  # it is connected
+        error = await failure(infer(opened, raw_request("m", ("FP32", ONES)), timeout=0.5))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: plane.abandoned == 1)
 

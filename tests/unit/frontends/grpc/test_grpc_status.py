@@ -9,12 +9,17 @@ import pytest
 
 from serving.errors import InvalidRequest, NotFound, Overloaded, ServingError, Status
 from serving.frontends.grpc.status import CODES, outcome
+from serving.frontends.grpc.status_code import StatusCode
+
+
+def test_codes_and_their_numbers_are_those_of_grpc() -> None:
+    assert {c.name: int(c) for c in StatusCode} == {c.name: c.value[0] for c in grpc.StatusCode}
 
 
 def test_every_status_has_a_code_that_is_an_error() -> None:
     assert set(CODES) == set(Status)
-    assert grpc.StatusCode.OK not in CODES.values()
-    assert grpc.StatusCode.UNKNOWN not in CODES.values()
+    assert StatusCode.OK not in CODES.values()
+    assert StatusCode.UNKNOWN not in CODES.values()
 
 
 @pytest.mark.parametrize(
@@ -25,13 +30,13 @@ def test_every_status_has_a_code_that_is_an_error() -> None:
     ],
 )  # fmt: skip
 def test_statuses_that_grpc_has_too_keep_their_name(name: str) -> None:
-    assert CODES[Status[name]] is grpc.StatusCode[name]
+    assert CODES[Status[name]] is StatusCode[name]
 
 
 def test_outcome_tells_the_whole_story() -> None:
     error = InvalidRequest("wrong", code="bad", where="inputs.x", expected="1", given="2")
     end = outcome(error)
-    assert end.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert end.code is StatusCode.INVALID_ARGUMENT
     assert end.details == "inputs.x: wrong; expected 1, given 2"
     assert end.trailers == (("error-code", "bad"), ("error-where", "inputs.x"))
 

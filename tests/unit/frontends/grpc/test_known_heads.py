@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.errors import InvalidRequest
 from serving.frontends.grpc import v2_codec, wire
@@ -104,3 +106,67 @@ def test_known_heads_are_forgotten_rather_than_piled_up(monkeypatch: pytest.Monk
         heads.learn(parcel, request, MODEL, v2_codec.decode(request, parcel.raw, MODEL, now=0.0))
     assert heads.find(wire.split(message(1, rows=7))) is not None
     assert heads.find(wire.split(message(1))) is None
+
+
+def lone(value: float, rows: int = 1, **fields: object) -> bytes:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[rows, 2])
+    raw = np.full((rows, 2), value, np.float32).tobytes()
+    return pb.ModelInferRequest(
+        model_name="one",
+        inputs=[tensor],
+        raw_input_contents=[raw],
+        **fields,  # type: ignore[arg-type]
+    ).SerializeToString()
+
+
+LONE = Description(
+    "one", 1, Signature(SIGNATURE.inputs[:1], SIGNATURE.outputs), BatchAxes.refused("no"), 1, "p"
+)
+
+
+def knowing(data: bytes) -> KnownHeads:
+    heads = KnownHeads()
+    parcel = wire.split(data)
+    request = pb.ModelInferRequest.FromString(parcel.head)
+    heads.learn(parcel, request, LONE, v2_codec.decode(request, parcel.raw, LONE, now=0.0))
+    return heads
+
+
+def test_message_that_begins_as_one_before_is_cut_without_being_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heads, data = knowing(lone(1)), lone(7)
+    expected = wire.split(data)
+    monkeypatch.setattr(wire, "split", None)
+    assert heads.split(data) == expected
+    known = heads.find(heads.split(data))
+    assert known is not None
+    (x,) = known.request(expected.raw, None, "").inputs  # type: ignore[union-attr]
+    assert x.array is not None
+    assert x.array.tolist() == [[7.0, 7.0]]
+
+
+@given(st.binary(max_size=80), st.integers(0, 60), st.integers(0, 255))
+def test_messages_are_cut_alike_whatever_came_before(other: bytes, at: int, byte: int) -> None:
+    data = lone(1)
+    heads = knowing(data)
+    changed = data[:at] + bytes((byte,)) + data[at + 1 :]
+    for message in (data, changed, data + other, other, lone(2, rows=2), message_behind(data)):
+        assert _cut(heads, message) == _cut(KnownHeads(), message)
+
+
+def message_behind(data: bytes) -> bytes:
+    """Return a message whose tensor does not stand last."""
+    return data + pb.ModelInferRequest(model_version="1").SerializeToString()
+
+
+def test_message_with_something_behind_its_tensor_is_always_read() -> None:
+    heads = knowing(message_behind(lone(1)))
+    assert not heads._starts
+
+
+def _cut(heads: KnownHeads, message: bytes) -> object:
+    try:
+        return heads.split(message)
+    except InvalidRequest as refused:
+        return refused.code

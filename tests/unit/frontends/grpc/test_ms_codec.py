@@ -174,7 +174,9 @@ def test_a_reply_of_one_failure_has_no_instances() -> None:
 def test_a_refusal_repeats_what_was_asked_for() -> None:
     message = request()
     message.servable_spec.version_number = 7
-    reply = pb.PredictReply.FromString(ms_codec.refusal(message, Failure(2, "no \ud800")))
+    reply = pb.PredictReply.FromString(
+        ms_codec.refusal(ms_codec.spec(message), Failure(2, "no \ud800"))
+    )
     assert reply.servable_spec == message.servable_spec
     assert [(e.error_code, e.error_msg) for e in reply.error_msg] == [(2, b"no ?")]
 

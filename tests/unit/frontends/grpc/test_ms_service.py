@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import grpc
 import numpy as np
 import pytest
 
-from serving.errors import DeadlineExceeded, Overloaded
+from serving.errors import DeadlineExceeded, ExecutionFailed, Overloaded
 from serving.frontends.grpc.ms_service import NAME
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
+from serving.request import InferRequest
+from serving.tensor import Tensor
 from tests.contract.rest.running import ECHO, HeldPlane, RefusingPlane
 from tests.doubles.plane import StubPlane
 from tests.unit.frontends.grpc.running import WAIT_S, channel, front_end, until
@@ -112,3 +115,36 @@ async def test_a_fault_of_the_server_is_a_status_without_its_text() -> None:
             await predict(opened, request())
     assert refused.value.code() is grpc.StatusCode.INTERNAL
     assert "inner matters" not in str(refused.value.details())
+
+
+async def test_messages_that_are_alike_are_answered_with_their_own_numbers() -> None:
+    plane = StubPlane(ECHO)
+    async with front_end(plane) as front, channel(front.port) as opened:
+        for value in range(5):
+            message = request(2)
+            for place, instance in enumerate(message.instances):
+                instance.items["x"].data = np.full(2, value + place / 2, "<f4").tobytes()
+            reply = await predict(opened, message)
+            assert reply.servable_spec == message.servable_spec
+            assert [i.items["x"] for i in reply.instances] == [
+                i.items["x"] for i in message.instances
+            ]
+            assert {request.id for request in plane.requests} == {""}
+    assert plane.released == 10
+
+
+async def test_messages_that_are_alike_have_their_own_deadlines_and_errors() -> None:
+    def model(request: InferRequest) -> tuple[Tensor, ...]:
+        if len(seen) == 3:
+            raise ExecutionFailed("that one")
+        return request.inputs
+
+    seen: list[InferRequest] = []
+    plane = StubPlane(ECHO, model=lambda asked: (seen.append(asked), model(asked))[1])
+    async with front_end(plane) as front, channel(front.port) as opened:
+        replies = [await predict(opened, request(), timeout=WAIT_S + n) for n in range(4)]
+        refused = await predict(opened, request(), timeout=WAIT_S)
+    deadlines = [asked.deadline for asked in plane.requests]
+    assert all(late and early and late > early for early, late in pairwise(deadlines[:4]))
+    assert [len(reply.error_msg) for reply in (*replies, refused)] == [0, 0, 1, 0, 0]
+    assert replies[2].error_msg[0].error_msg == b"that one"

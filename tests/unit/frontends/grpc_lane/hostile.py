@@ -24,6 +24,7 @@ import numpy as np
 from serving.errors import Overloaded, ServingError
 from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.health import HealthService
+from serving.frontends.grpc.lane import connection as connections
 from serving.frontends.grpc.lane.connection import Connection
 from serving.frontends.grpc.lane.server import LaneServer
 from serving.frontends.grpc.ms_service import MindSporeService
@@ -106,6 +107,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.closing = False
+        self.reading = True
         self.unsent = 0
         self.buffer = b""
         self.decoder = hpack.Decoder()
@@ -128,6 +130,12 @@ class Wire:
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def is_closing(self) -> bool:
         return self.closing
@@ -362,23 +370,23 @@ class Arena:
         self.plane = ChancyPlane(random.Random())
         self.server = LaneServer(LIMIT_BYTES, HELD_BYTES, threads)
         inference = Inference(self.plane, threads)
-        services = (
+        self.health = HealthService(self.plane)
+        for each in (
             InferenceService(self.plane, inference),
             V1Service(self.plane, inference),
             MindSporeService(self.plane, inference),
-        )
-        self.server.add_generic_rpc_handlers(tuple(each.handler() for each in services))
-        for each in services:
-            self.server.add_shortcuts(each.shortcuts())
-        self.health = HealthService(self.plane)
-        self.health.add_to(self.server)
-        self.server.add_generic_rpc_handlers(ReflectionService(("a.B",)).handlers())
+            self.health,
+            ReflectionService(("a.B",)),
+        ):
+            self.server.add(each.methods())
         self.inference = inference
         self.tally = Tally()
 
     async def play(self, rng: random.Random) -> None:
         """Play one session. Raises Wrong, or what the server does."""
         plane, wire = self.plane, Wire()
+        # By the clock, a session would not go the same way twice.
+        connections.TURN_S = rng.choice([-1.0, 1e9])
         plane.rng = rng
         plane.claims, plane.waiting, plane.released = [], [], 0
         connection = self.server._connected()
@@ -392,7 +400,7 @@ class Arena:
                 break
             waiting += session.step()
             if rng.random() < 0.6:
-                waiting = self._deliver(connection, waiting, rng)
+                waiting = self._deliver(connection, wire, waiting, rng)
             if rng.random() < 0.3:
                 await asyncio.sleep(0)
             if rng.random() < 0.2:
@@ -406,13 +414,16 @@ class Arena:
         self.tally.answers += plane.released
         await self._end(connection, wire)
 
-    def _deliver(self, connection: Connection, waiting: bytes, rng: random.Random) -> bytes:
+    def _deliver(
+        self, connection: Connection, wire: Wire, waiting: bytes, rng: random.Random
+    ) -> bytes:
         """Hand over what waits, all or a part, in one read or several; return the rest."""
         cut = rng.choice([len(waiting), len(waiting), rng.randrange(len(waiting) + 1)])
-        for part in (waiting[: cut // 2], waiting[cut // 2 : cut]):
-            if part and not connection._transport.is_closing():
-                connection.data_received(part)
-        return waiting[cut:]
+        for end in (cut - cut // 2, cut // 2):
+            if end and wire.reading and not wire.closing:
+                connection.data_received(waiting[:end])
+                waiting = waiting[end:]
+        return waiting
 
     def _meddle(self, connection: Connection, rng: random.Random) -> None:
         chance = rng.random()
@@ -438,6 +449,7 @@ class Arena:
         left = {
             "streams": len(connection._streams),
             "bytes of the budget": HELD_BYTES - shared.budget.left,
+            "bytes of answers": HELD_BYTES - shared.unread.left,
             "tasks": len(shared.tasks),
             "deadlines": sum(map(len, shared.deadlines._slots.values())),
             "watchers": self.health._watchers,
@@ -455,6 +467,7 @@ class Arena:
 
 async def play(seed: str, first: int, count: int) -> Tally:
     """Play sessions; return what came of them. Raises Wrong with the session's number."""
+    turn_s = connections.TURN_S
     with ThreadPoolExecutor(1) as threads:
         arena = Arena(threads)
         faults: list[Any] = []
@@ -467,6 +480,7 @@ async def play(seed: str, first: int, count: int) -> Tally:
             except Exception as error:
                 raise Wrong(f"seed {seed}, session {number}: {error!r}") from error
         await arena.server.stop(None)
+    connections.TURN_S = turn_s
     return arena.tally
 
 

@@ -1,0 +1,99 @@
+"""The sockets that a lane listens on: a port on every address of a host, or a path."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+
+BACKLOG = 1024
+
+_NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""``localhost`` has an IPv6 address even where the machine has no IPv6."""
+
+
+def listeners(host: str, port: int) -> list[socket.socket]:
+    """Listen on a port (0: a free one) of every address of ``host`` that this machine has.
+
+    Raises OSError when there is none, or one of them is taken.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    opened: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
+        for family, _, _, _, address in found:
+            try:
+                listener = _listener(family, (address[0], port, *address[2:]), host)
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                absent = error
+                continue
+            opened.append(listener)
+            port = listener.getsockname()[1]  # the other addresses get the same
+        if absent is not None and not opened:
+            raise absent
+    except BaseException:
+        for listener in opened:
+            listener.close()
+        raise
+    return opened
+
+
+def _listener(family: int, address: tuple[object, ...], host: str) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class UnixListener:
+    """Listens on a path. ``close`` removes the path, unless another has taken it since."""
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError, also where a living server listens there already."""
+        self._path = path
+        _clear(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.socket.setblocking(False)
+            self.socket.bind(path)
+            self._made = os.stat(path)
+            self.socket.listen(BACKLOG)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the path; what listens on the socket must have ended."""
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self._path), self._made):
+                os.unlink(self._path)
+
+
+def _clear(path: str) -> None:
+    """Remove a socket that a server has left which is no more. Raises OSError if one is there."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return  # bind says that it is taken
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, "a server listens there already")
