@@ -52,7 +52,8 @@ class Artifact:
     ``digest`` is the SHA-256 of everything the model consists of, external data included.
     ``producer`` and ``detail`` are for people (``pytorch 2.5``, ``opset 17, 84 nodes``);
     ``operators`` counts the file's operators by name.
-    ``conversion`` is set where the file had to be converted to run.
+    ``conversion`` is set where the file had to be converted to run. ``exported_rows`` is the length
+    of the batch axis in the file where the conversion freed it, else 0.
     """
 
     format: Format
@@ -68,6 +69,7 @@ class Artifact:
     notes: Tuple[str, ...] = field(default_factory=tuple)
     operators: Mapping[str, int] = field(default_factory=dict)
     conversion: Optional[Conversion] = None
+    exported_rows: int = 0
 
     @property
     def identity(self) -> str:
@@ -95,6 +97,7 @@ class Artifact:
             "notes": list(self.notes),
             "operators": dict(self.operators),
             "conversion": None if self.conversion is None else asdict(self.conversion),
+            "exported_rows": self.exported_rows,
         }
 
     @staticmethod
@@ -116,4 +119,5 @@ class Artifact:
             notes=tuple(data["notes"]),
             operators=dict(data.get("operators", {})),
             conversion=None if conversion is None else Conversion(**conversion),
+            exported_rows=int(data.get("exported_rows", 0)),
         )

@@ -207,12 +207,29 @@ TOPICS = (
              "there. Save them beside the model."),
             ("weights_truncated", "The file with the weights is too short. Copy it again."),
             ("unsupported_operator", "A MindIR file uses operators or settings without a "
-             "conversion to ONNX; the message names each and where it is in the network. Export "
-             "the network as ONNX instead."),
+             "conversion to ONNX, or TensorRT cannot take an operator of the model; the message "
+             "names each and where it is. Export the network as ONNX instead, or without what is "
+             "named; a CPU may serve it."),
             ("key_missing", "The MindIR file is encrypted and no key is given."),
             ("wrong_key", "The MindIR file does not open with the key that is given."),
             ("no_room", "The converted model does not fit on the disk, or not into memory where it "
              "may not be on a disk. Make room, or set `cache_decrypted`."),
+            ("bad_option", "An option of an engine, in `[options.NAME]` or "
+             "`[backends.NAME.options]`, is not known or makes no sense. The message names it."),
+            ("unknown_shape", "An engine is built for sizes that are known, and an input has one "
+             "that varies beside the batch, or one that its values decide. Say which sizes it may "
+             "have in `[options.NAME]`."),
+            ("signature_differs", "An engine takes or gives other tensors than the model that it "
+             "is to run. Build it of this very model, or export the model with these types."),
+            ("no_gpu", "There is no GPU to build an engine for. Build on a machine that has it; "
+             "TensorRT-RTX can also be told its `compute_capability`."),
+            ("unsupported_format", "The builder of this engine reads no files of this format."),
+            ("build_failed", "The engine for a device could not be built; the message has the "
+             "words of its builder. Other kinds of devices may serve the model."),
+            ("toolkit_missing", "`atc`, the compiler of Ascend's CANN toolkit, is not on PATH. "
+             "Install the toolkit and source its `set_env.sh`: [ascend.md](ascend.md)."),
+            ("no_chip", "Nobody says which Ascend chip to compile for, and no device is here to "
+             "ask. Set `soc_version` in `[options.ascend]`, or `--soc` of `serving convert`."),
             ("not_run_here", "`config.pbtxt` asks for what this server does not do and what would "
              "change answers if it were ignored. The message says what to do instead."),
         ),
@@ -241,6 +258,14 @@ TOPICS = (
              "trusted (`--tls-ca`, `Tls(ca=...)`), is for another name, or the server asks for a "
              "certificate or is without TLS."),
             ("missing_package", "A command needs a package that is an extra; the fix names it."),
+            ("cannot_tune", "`serving tune` tunes models that are set up by a `servable.toml`, and "
+             "this servable is made or set up by something else."),
+            ("cannot_copy", "`serving tune` measures a copy of the servable, and that could not be "
+             "made; the message says why. `TMPDIR` says where it is made."),
+            ("not_served", "The servable that `serving tune` is to measure cannot be loaded; the "
+             "message says why, as `serving list` does."),
+            ("target_missed", "No setting that `serving tune` tried keeps the p99 of "
+             "`--latency-ms`. Nothing was written; the message says how near the best came."),
             ("bad_answer", "What answers at the address does not speak the protocol that was asked "
              "for."),
             ("no_answer", "The server was reached and did not answer in time. It goes on with what "

@@ -29,6 +29,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 7, "the server refused the request or could not answer it"
     BAD_MODEL = 8, "a model file cannot be converted or run here"
     DIFFERS = 9, "a converted model answers otherwise than it should"
+    TARGET_MISSED = 10, "no setting that was tried keeps the latency target"
 
 
 def exit_code_for(error: ServingError) -> ExitCode:
@@ -39,6 +40,8 @@ def exit_code_for(error: ServingError) -> ExitCode:
         "start_failed": ExitCode.START_FAILED,
         "no_server": ExitCode.NO_SERVER,
         "other_server": ExitCode.NO_SERVER,
+        "target_missed": ExitCode.TARGET_MISSED,
+        "not_served": ExitCode.BAD_MODEL,
     }
     if error.code in by_code:
         return by_code[error.code]

@@ -36,8 +36,7 @@ class Question:
     file is encrypted and ``private`` is given, to that path, which leads to memory; else into
     ``cache_dir``, which is kept within ``cache_bytes``; else, where that cannot be written, into
     the folder ``scratch``, which whoever asks removes in the end. Without any of them a file is
-    only described as it would run, and nothing is kept. ``as_exported`` keeps a first axis that the
-    file fixes, which is freed for batching otherwise.
+    only described as it would run, and nothing is kept.
     """
 
     path: Path
@@ -47,7 +46,6 @@ class Question:
     scratch: str = ""
     private: str = ""
     output: str = ""
-    as_exported: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a form that survives JSON and ``from_json``; the path is absolute."""

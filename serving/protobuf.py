@@ -9,9 +9,14 @@ written here, and the small rest is left to protobuf. The encoding
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 Buffer = bytes | memoryview
+
+Span = tuple[int, int]
+"""Where something begins and ends."""
 
 
 class Malformed(ValueError):
@@ -66,6 +71,29 @@ def cut(message: Buffer, number: int, most: int) -> tuple[bytes, tuple[memoryvie
     if since < size:
         kept.append(view[since:])
     return b"".join(kept), tuple(found)
+
+
+def spans(message: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Iterate over the fields of a message within another: tag, and where its value stands.
+
+    Of values with a length that is what follows the length. Raises Malformed.
+    """
+    at = start
+    while at < end:
+        tag, at = _varint(message, at)
+        begin, kind = at, tag & 7
+        if kind == _DELIMITED:
+            length, begin = _varint(message, at)
+            at = begin + length
+        elif kind == _VARINT:
+            _, at = _varint(message, at)
+        elif kind in (_FIXED32, _FIXED64):
+            at += 4 if kind == _FIXED32 else 8
+        else:
+            raise Malformed
+        if at > end:
+            raise Malformed
+        yield tag, begin, at
 
 
 def prefix(number: int, size: int) -> bytes:

@@ -149,11 +149,20 @@ class ProcessUsage:
 
 @dataclass(frozen=True)
 class WorkerStatistics:
-    """One place for a worker; ``usage`` is that of the process in it, if one is up."""
+    """One place for a worker; ``usage`` is that of the process in it, if one is up.
+
+    ``device`` is what it computes on, empty for one that runs Python functions; ``backend`` what it
+    opens there. ``down`` says why it cannot be used. ``runs`` and ``rows`` were sent to it in all.
+    """
 
     name: str
     restarts: int
     usage: ProcessUsage | None
+    device: str = ""
+    backend: str = ""
+    down: str = ""
+    runs: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True)

@@ -134,13 +134,15 @@ class BatchAxes:
 
     ``inputs`` and ``outputs`` run parallel to the signature; ``None`` for a tensor that has no
     batch axis and is shared by all rows (a scalar setting). ``reason`` says in words what
-    proved the axis, or which step of the proof failed.
+    proved the axis, or which step of the proof failed. ``exact``: rows must come out together as
+    they do alone, to the last bit.
     """
 
     batched: bool
     reason: str
     inputs: Tuple[Optional[int], ...] = ()
     outputs: Tuple[Optional[int], ...] = ()
+    exact: bool = False
 
     def to_json(self) -> "dict[str, Any]":
         """Return a form that survives JSON and ``from_json``."""
@@ -149,13 +151,18 @@ class BatchAxes:
             "reason": self.reason,
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
+            "exact": self.exact,
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "BatchAxes":
         """Rebuild what ``to_json`` wrote."""
         return BatchAxes(
-            bool(data["batched"]), data["reason"], tuple(data["inputs"]), tuple(data["outputs"])
+            bool(data["batched"]),
+            data["reason"],
+            tuple(data["inputs"]),
+            tuple(data["outputs"]),
+            bool(data.get("exact", False)),
         )
 
     @staticmethod

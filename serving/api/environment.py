@@ -14,8 +14,10 @@ from typing import Any
 import click
 
 from serving.api.start_config import Wanted
+from serving.cli.backends import backends_of
 from serving.cli.start import start_command
 from serving.config import ServerSettings
+from serving.errors import ConfigError
 
 _OWN = ("host", "rest_port", "grpc_port", "tls_cert", "tls_key", "tls_client_ca", "ready_file")
 """What the script says itself, or what has no meaning without the command."""
@@ -33,7 +35,12 @@ def settings(wanted: tuple[Wanted, ...]) -> ServerSettings:
     except click.ClickException as error:
         raise RuntimeError(error.format_message()) from None
     with context:
-        given = ServerSettings(**context.params)
+        said = dict(context.params)
+        try:
+            backends = backends_of(context, said.pop("backend"))
+        except ConfigError as error:
+            raise RuntimeError(str(error)) from None
+        given = ServerSettings(**said, backends=backends)
         source = context.get_parameter_source("workers")
     fields = dataclasses.fields(ServerSettings)
     defaults: dict[str, Any] = {f.name: f.default for f in fields if f.name in _OWN}

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from serving.api.start_config import Wanted
 from serving.repository.observation import Observation, Offer, observe, of_one_version
@@ -80,20 +81,18 @@ class Selection:
         )
 
     def _settings(self, want: Wanted, given: ServableSettings) -> ServableSettings:
-        said: dict[str, object] = {}
+        said: dict[str, Any] = {}
         if want.versions:
             said["versions"] = SpecificVersions(want.versions)
-        if "stages" not in given.model_fields_set:
+        if "stages" not in given.set_keys:
             device = want.devices[0] if want.devices else given.stages.device_id
-            said["stages"] = given.stages.model_copy(
-                update={"workers": want.workers, "device_id": device}
-            )
-        if "max_queue_size" not in given.model_fields_set:
+            said["stages"] = replace(given.stages, workers=want.workers, device_id=device)
+        if "max_queue_size" not in given.set_keys:
             said["max_queue_size"] = self._terms.max_queue_size
         if want.name in self._keys:
             file = f"/proc/{os.getpid()}/fd/{self._keys[want.name]}"
             said |= {"key_env": None, "key_file": file, "dec_mode": want.mode}
-        return given.model_copy(update=said)
+        return replace(given, **said)
 
 
 def _numbered(offer: Offer, versions: tuple[int, ...]) -> Offer:

@@ -11,6 +11,7 @@ from typing import Dict, Mapping, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
+from serving.devices import Device as Device
 from serving.tensor import Array, Signature, Tensor
 
 
@@ -27,18 +28,6 @@ class DeviceLost(BackendError):
 
     The run was not at fault and may be run again elsewhere.
     """
-
-
-@dataclass(frozen=True)
-class Device:
-    """What a worker computes on: ``cpu``, ``gpu`` or ``ascend``, and which one of its kind."""
-
-    kind: str = "cpu"
-    index: int = 0
-
-    def __str__(self) -> str:
-        """Return it as ``--devices`` writes it."""
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import Dict
 from serving.backends.base import Backend, BackendError, Device
 
 _MODULES: Dict[str, str] = {
+    "ascend": "serving.backends.ascend",
     "onnxruntime": "serving.backends.onnxruntime",
     "stub": "serving.backends.stub",
+    "tensorrt": "serving.backends.tensorrt",
 }
 
 

@@ -4,11 +4,16 @@ The file says::
 
     {"inputs": [TensorSpec…], "outputs": [TensorSpec…], "do": {…}}
 
-``do``: ``"echo"`` copies input i to output i; ``"add": number`` adds; ``"sleep_ms": n`` takes its
-time, with ``"sleep_on": value`` only when an input holds the value; ``"fail_on": value`` fails and
+``do``: ``"echo"`` copies input i to output i; ``"add": number`` adds; ``"sleep_ms": n`` (or
+``{"cpu": n, ...}``, by kind of device) takes its time, with ``"sleep_on": value`` only when an
+input holds the value; ``"fail_on": value`` fails and
 ``"die_on": value`` kills the process when one does; ``"load": "crash" | "hang" | "hog"`` misbehaves
 while loading; ``"tally": path`` appends a line to a file for each run, ``began ROWS``, and
-``cancelled`` when one ends early. It enforces the contract of ``base`` where a real engine would
+``cancelled`` when one ends early, with ``"name_device": true`` the device before it.
+``"gears": [n, ...]`` refuses runs of other numbers of rows, on all kinds of devices or on those of
+``"gears_on": [kind, ...]``; ``"lose_on": value`` loses the device when an input holds the value, if
+it is one of ``"lose_devices"``. Devices that ``SERVING_STUB_ABSENT`` names, with commas between
+them, cannot be opened. It enforces the contract of ``base`` where a real engine would
 misbehave silently: shapes, dtypes, addresses.
 """
 
@@ -23,20 +28,29 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from serving.backends.base import BackendError, Device, ModelSource
+from serving.backends.base import BackendError, Device, DeviceLost, ModelSource
+from serving.devices import KINDS, SLOTS
 from serving.tensor import Signature, Tensor
 
+CPU = Device()
 
-def open(_device: Device) -> "Stub":
-    """Return the backend; it plays any device."""
-    return Stub()
+
+def open(device: Device) -> "Stub":
+    """Return the backend; it plays any device but those that it is told are absent."""
+    if str(device) in os.environ.get("SERVING_STUB_ABSENT", "").split(","):
+        raise DeviceLost(f"{device} does not answer")
+    return Stub(device)
 
 
 class Stub:
     """See the module's text."""
 
     name = "stub"
-    slots = 1
+
+    def __init__(self, device: Device) -> None:
+        self.slots = SLOTS[device.kind]
+        self._device = device
+        self.lent: Dict[int, int] = {}
 
     def versions(self) -> Dict[str, str]:
         """Return the stub's version."""
@@ -62,13 +76,16 @@ class Stub:
             except MemoryError as error:
                 hoard.clear()
                 raise BackendError("out of memory while loading") from error
-        return StubModel(Signature.from_json(told), told["do"])
+        return StubModel(Signature.from_json(told), told["do"], self._device)
 
-    def lend(self, address: int, nbytes: int, *, writable: bool) -> None:
-        """Do nothing: it reads shared memory as it is."""
+    def lend(self, address: int, nbytes: int, *, writable: bool) -> None:  # noqa: ARG002
+        """Note it; what is lent twice, or given back without having been lent, is an error."""
+        assert address not in self.lent
+        self.lent[address] = nbytes
 
     def take_back(self, address: int) -> None:
-        """Do nothing, as for ``lend``."""
+        """Forget it; see ``lend``."""
+        del self.lent[address]
 
     def close(self) -> None:
         """Do nothing: there is no device."""
@@ -77,11 +94,12 @@ class Stub:
 class StubModel:
     """A model that does what its description says."""
 
-    gears = None
-
-    def __init__(self, signature: Signature, do: Dict[str, Any]) -> None:
+    def __init__(self, signature: Signature, do: Dict[str, Any], device: Device = CPU) -> None:
         self.signature = signature
         self._do = do
+        self._device = device
+        geared = "gears" in do and device.kind in do.get("gears_on", KINDS)
+        self.gears: Optional[Tuple[int, ...]] = tuple(do["gears"]) if geared else None
 
     def bind(self, inputs: Sequence[Tensor], outputs: Optional[Sequence[Tensor]]) -> "StubBinding":
         """Check names and dtypes as a strict engine would."""
@@ -95,14 +113,21 @@ class StubModel:
 
     def compute(self, inputs: Tuple[Tensor, ...], stop: threading.Event) -> Tuple[Tensor, ...]:
         """Do what the description says to ``inputs``."""
-        self._note(f"began {inputs[0].shape[0] if inputs[0].shape else 1}")
+        rows = inputs[0].shape[0] if inputs[0].shape else 1
+        self._note(f"began {rows}")
+        if self.gears is not None and rows not in self.gears:
+            raise BackendError(f"{rows} rows were run where only {self.gears} can be")
         arrays = [t.array for t in inputs if t.array is not None]
         if self._holds("die_on", arrays):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._holds("lose_on", arrays) and str(self._device) in self._do["lose_devices"]:
+            raise DeviceLost(f"{self._device} fell off the bus")
         if self._holds("fail_on", arrays):
             raise BackendError(f"an input holds {self._do['fail_on']}")
         sleeps = "sleep_on" not in self._do or self._holds("sleep_on", arrays)
-        if "sleep_ms" in self._do and sleeps and stop.wait(self._do["sleep_ms"] / 1e3):
+        ms = self._do.get("sleep_ms", 0)
+        ms = ms.get(self._device.kind, 0) if isinstance(ms, dict) else ms
+        if ms and sleeps and stop.wait(ms / 1e3):
             self._note("cancelled")
             raise BackendError("cancelled")
         results = []
@@ -119,8 +144,9 @@ class StubModel:
 
     def _note(self, event: str) -> None:
         if "tally" in self._do:
+            by = f"{self._device} " if self._do.get("name_device") else ""
             with builtins.open(self._do["tally"], "a", encoding="utf-8") as file:
-                file.write(event + "\n")
+                file.write(by + event + "\n")
 
 
 class StubBinding:

@@ -18,10 +18,11 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # The server says what is too large for it (--max-request-mb); the client takes any answer.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A server that was just started is found at once; gRPC's own choice is one second and more.
+    # A server that was just started is found at once, within the pauses of three retries, however
+    # long it was away; gRPC's own choice is one second and more.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 5000),
-    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 100),
 )
 
 

@@ -33,7 +33,7 @@ def freed(model: onnx.ModelProto, *, stretch: bool = False) -> onnx.ModelProto:
     ``stretch`` makes constants of equal rows as long as the batch, such as the tokens that a
     decoder begins with: worth a try where the copy without is not proved.
     """
-    length = _common_length(model)
+    length = common_length(model)
     inferred = infer(model)
     made = onnx.ModelProto()
     made.CopyFrom(model)
@@ -48,7 +48,8 @@ def freed(model: onnx.ModelProto, *, stretch: bool = False) -> onnx.ModelProto:
     return made
 
 
-def _common_length(model: onnx.ModelProto) -> int:
+def common_length(model: onnx.ModelProto) -> int:
+    """Return the length of all inputs' first axes; raises ``Refusal`` where there is no such."""
     lengths: dict[int, str] = {}
     for info in real_inputs(model.graph):
         axes = info.type.tensor_type.shape.dim

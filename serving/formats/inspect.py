@@ -22,6 +22,7 @@ from serving.artifact import Artifact, Format
 from serving.errors import LoadError
 from serving.formats.progress import SILENT, Progress
 from serving.formats.recognise import Recognised, recognise
+from serving.formats.tensorrt_engine import read_header
 from serving.inspection import Question
 
 _CONVERTED = (Format.MINDIR, Format.MINDIR_ENCRYPTED)
@@ -71,7 +72,8 @@ class Helper:
             self._held = described.held
             return described.artifact
         size = question.path.stat().st_size
-        return Artifact(found.format, reason=found.reason, size_bytes=size)
+        detail = read_header(question.path).detail if found.format is Format.TENSORRT else ""
+        return Artifact(found.format, reason=found.reason, size_bytes=size, detail=detail)
 
     def _release(self) -> None:
         if self._held >= 0:

@@ -31,7 +31,7 @@ from serving.formats.batch_axis.step import Refusal
 from serving.formats.conversion_cache import MODEL, ConversionCache
 from serving.formats.digest import digest_of
 from serving.formats.external_data import Reference, locate
-from serving.formats.free_batch import freed
+from serving.formats.free_batch import common_length, freed
 from serving.formats.mindir.builder import Initializer
 from serving.formats.mindir.container import open_container
 from serving.formats.mindir.convert import Converted, converted
@@ -84,7 +84,7 @@ class _Source:
 def describe(question: Question, format: Format, progress: Progress) -> Described:
     """Convert a file, or find what was made of it before; raises ``LoadError`` and ``OSError``."""
     source = _source(question, format, progress)
-    identity = _identity(source, question)
+    identity = _identity(source)
     in_memory = source.key is not None and bool(question.private)
     cache = None
     if question.cache_dir and not (question.output or in_memory):
@@ -156,7 +156,7 @@ def _weight_files(path: Path, key: bytes | None) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _identity(source: _Source, question: Question) -> str:
+def _identity(source: _Source) -> str:
     """Return a digest of all that decides what becomes of the file.
 
     The key is part of it: an entry of the cache must not open to another key.
@@ -164,7 +164,7 @@ def _identity(source: _Source, question: Question) -> str:
     opened = ""
     if source.key is not None:
         opened = hmac.new(source.key, source.digest.encode(), "sha256").hexdigest()
-    parts = [source.digest, opened, _converter(), question.as_exported]
+    parts = [source.digest, opened, _converter()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -204,9 +204,7 @@ def _convert(
     )
     progress.stage(f"converting {told} to ONNX")
     try:
-        made, why = converted(model), "it is wanted as it was exported"
-        if not question.as_exported:
-            made, why = _with_free_batch(made)
+        made, rows, why = _with_free_batch(converted(model))
         examined = examine(_skeleton(made))
     except LoadError as error:
         return None, replace(known, reason=str(error))
@@ -221,6 +219,7 @@ def _convert(
         static_outputs=examined.static_outputs,
         detail=f"{told}; as ONNX: {examined.detail}",
         conversion=Conversion("", identity, round(time.monotonic() - began, 3)),
+        exported_rows=rows,
     )
 
 
@@ -231,20 +230,23 @@ def count_operators(model: Model) -> dict[str, int]:
     return dict(Counter(name for name in names if name and name not in PLUMBING).most_common())
 
 
-def _with_free_batch(made: Converted) -> tuple[Converted, str]:
-    """Return the model with a free first axis, if it is proved, or as it was and why not."""
+def _with_free_batch(made: Converted) -> tuple[Converted, int, str]:
+    """Return the model with a free first axis and its length before, if that is proved.
+
+    Else the model as it was, 0, and why not.
+    """
     before = _skeleton(made)
     why = ""
     for stretch in (False, True):
         try:
             after = freed(before, stretch=stretch)
         except Refusal as refusal:
-            return made, str(refusal)
+            return made, 0, str(refusal)
         proof = prove(after)
         if proof.batched:
-            return _replaced(made, after), ""
+            return _replaced(made, after), common_length(before), ""
         why = why or proof.reason
-    return made, why
+    return made, 0, why
 
 
 def _replaced(made: Converted, after: onnx.ModelProto) -> Converted:

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.artifact import Format
+from serving.formats import om_file, tensorrt_engine
 from serving.formats.wire import LENGTH, VARINT, Buffer, WireError, fields, varint
 
 HEAD_BYTES = 512
-_OM_HEADER_BYTES = 256
 _ENCRYPTED = (b"\xd8\x5e\x3a\x7f", b"\xd9\x5e\x3a\x7f", b"\xda\x5e\x3a\x7f")
-_TENSORRT = (b"vtrt", b"ptrt", b"ftrt")
 _PRODUCER = b"\x12\x09MindSpore"
-_HERE = "this build runs ONNX and MindIR on CPUs through onnxruntime"
+_HERE = "this build runs ONNX and MindIR, and on their devices TensorRT engines, OM and AIR"
 _AS_ONNX = "export the network as ONNX (mindspore.export(..., file_format='ONNX'))"
 
 
@@ -50,21 +49,17 @@ def recognise(path: Path) -> Recognised:
         return (
             _by_mark(head, size, path.suffix.lower())
             or _by_message(data, head, path.suffix.lower())
-            or _foreign(head)
+            or _foreign(head, path.suffix.lower())
         )
 
 
 def _by_mark(head: bytes, size: int, suffix: str) -> Recognised | None:
     if head[:4] in _ENCRYPTED:
         return _encrypted(suffix)
-    if head[:4] == b"IMOD":
+    if head[:4] == om_file.MAGIC:
         return _om(head, size)
-    if head[:4] in _TENSORRT:
-        return Recognised(
-            Format.TENSORRT,
-            "a TensorRT engine needs an NVIDIA GPU and TensorRT, and "
-            f"{_HERE}; serve the ONNX model it was built from",
-        )
+    if head[:4] in tensorrt_engine.MODULES:
+        return _tensorrt(head, size)
     if head[4:7] == b"MSL" and head[7:8].isdigit():
         return Recognised(
             Format.MINDSPORE_LITE,
@@ -86,23 +81,26 @@ def _weights_only(what: str) -> str:
     return f"a {what} holds weights without the network; load it into the network and {_AS_ONNX}"
 
 
+def _tensorrt(head: bytes, size: int) -> Recognised:
+    problem = tensorrt_engine.header(head[: tensorrt_engine.HEADER_BYTES], size).problem
+    if problem:
+        return Recognised(Format.UNKNOWN, problem)
+    return Recognised(
+        Format.TENSORRT,
+        "a TensorRT engine needs an NVIDIA GPU and TensorRT: start the server with --devices gpu, "
+        "or serve the ONNX model it was built from",
+    )
+
+
 def _om(head: bytes, size: int) -> Recognised:
-    """Check the header as the loader of the device would: 256 bytes, then the stated length."""
-    if len(head) < _OM_HEADER_BYTES or size < _OM_HEADER_BYTES:
-        return Recognised(Format.OM, "the OM file is cut short in its header; copy it again")
-    (length,) = struct.unpack_from("<I", head, 76)
-    (long_length,) = struct.unpack_from("<Q", head, 184)
-    stated = long_length or length
-    if stated != size - _OM_HEADER_BYTES:
-        return Recognised(
-            Format.OM,
-            f"the OM file is damaged: its header states {stated} bytes and {size - 256} follow; "
-            "copy it again",
-        )
+    """Check the header as the loader of the device would; what it would refuse is no model."""
+    problem = om_file.problem(head[: om_file.HEADER_BYTES], size)
+    if problem:
+        return Recognised(Format.UNKNOWN, problem)
     return Recognised(
         Format.OM,
-        f"an OM model needs an Ascend device and CANN, and {_HERE}; serve the ONNX model it was "
-        "made from",
+        "an OM model needs an Ascend device and CANN: start the server with --devices ascend, or "
+        "serve the ONNX model it was made from",
     )
 
 
@@ -119,7 +117,8 @@ def _by_message(data: Buffer, head: bytes, suffix: str) -> Recognised | None:
     if suffix == ".air" and _is_message(data):
         return Recognised(
             Format.AIR,
-            f"an AIR model is compiled for an Ascend device by atc, and {_HERE}; {_AS_ONNX}",
+            "an AIR model is compiled for an Ascend device by atc: start the server with --devices "
+            f"ascend, or {_AS_ONNX}",
         )
     return None
 
@@ -181,7 +180,7 @@ def _is_message(data: Buffer) -> bool:
         return False
 
 
-def _foreign(head: bytes) -> Recognised:
+def _foreign(head: bytes, suffix: str) -> Recognised:
     """Name files that people put here by mistake, with the way out."""
     for mark, at, what in (
         (b"version https://git-lfs", 0, "a Git LFS pointer, not the model; run git lfs pull"),
@@ -195,4 +194,6 @@ def _foreign(head: bytes) -> Recognised:
     ):
         if head[at : at + len(mark)] == mark:
             return Recognised(Format.UNKNOWN, f"the file is {what}")
+    if suffix == ".om":
+        return Recognised(Format.UNKNOWN, om_file.problem(head, len(head)))
     return Recognised(Format.UNKNOWN, f"the content is of no format that is known here; {_HERE}")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from mmap import mmap
-from typing import Iterator
+from typing import Iterator, Union
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-Buffer = bytes | mmap | memoryview
+Buffer = Union[bytes, mmap, memoryview]  # builders run it on Python 3.9, too
 
 
 class WireError(ValueError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,13 @@ from click.testing import CliRunner, Result
 
 from serving.cli import main
 from serving.exit_codes import ExitCode
+from serving.formats import om_file
+from tests.doubles.om import ACL_FOLDER
 from tests.unit.formats import architectures
 from tests.unit.formats.mindir.mindir_files import Net
 from tests.unit.formats.mindir.test_reader import KEY, W, X, encrypted, product_net, split
+
+DOUBLES = ACL_FOLDER.parent
 
 
 def invoke(*arguments: object, **env: str) -> Result:
@@ -158,7 +164,55 @@ def test_inspect_tells_of_onnx_and_of_what_does_not_run(tmp_path: Path) -> None:
     (tmp_path / "m.om").write_bytes(b"IMOD")
     result = invoke("inspect", tmp_path / "m.om")
     assert result.exit_code == ExitCode.BAD_MODEL
-    assert "format     om" in result.stdout
+    assert "the OM file is cut short in its header" in result.stdout
+
+
+def test_convert_compiles_an_om_for_a_chip_that_is_named(plain: Path, tmp_path: Path) -> None:
+    env = {"PATH": f"{DOUBLES}:{os.environ['PATH']}", "ATC_DOUBLE_PYTHON": sys.executable}
+    command = ["convert", plain, "-o", tmp_path / "net.om", "--soc", "Ascend310P3"]
+    result = invoke(*command, "--batch-sizes", "4,1", **env)
+    assert result.exit_code == ExitCode.OK, result.output
+    assert om_file.problem_of(tmp_path / "net.om") == ""
+    lines = result.stdout.splitlines()
+    assert lines[1].startswith("wrote net.om, ")
+    assert ", for Ascend310P3 by CANN " in lines[1]
+    assert lines[2:] == ["x FP32[batch,3] -> output FP32[batch,4]", "compiled for 1, 4 rows a run"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.mindir", "net.om"]
+
+
+def test_convert_gives_atc_a_mindir_as_it_is_where_it_has_no_conversion(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    env = {
+        "PATH": f"{DOUBLES}:{os.environ['PATH']}", "ATC_DOUBLE_PYTHON": sys.executable,
+        "ATC_DOUBLE_CALLS": str(calls), "ATC_DOUBLE": "E19010",
+    }  # fmt: skip
+    file = strange(tmp_path / "s.mindir")
+    result = invoke("convert", file, "-o", tmp_path / "net.om", "--soc", "Ascend310P3", **env)
+    assert result.exit_code == ExitCode.BAD_MODEL
+    assert "atc: E19010: " in result.stderr
+    [words] = map(json.loads, calls.read_text().splitlines())
+    assert words[:2] == [f"--model={file}", "--framework=1"]
+    assert not [word for word in words if word.startswith("--input_shape")]
+
+
+def test_convert_to_om_names_what_is_wrong(plain: Path, tmp_path: Path) -> None:
+    om = tmp_path / "net.om"
+    env = {"PATH": f"{DOUBLES}:{os.environ['PATH']}", "ATC_DOUBLE_PYTHON": sys.executable}
+    chip = ["--soc", "Ascend310P3"]
+    for command, status, told, more in (
+        (["-o", om, *chip], ExitCode.BAD_MODEL, "set_env.sh", {"PATH": "/nowhere"}),
+        (["-o", om, *chip], ExitCode.BAD_MODEL, "atc: E10016: ", {**env, "ATC_DOUBLE": "E10016"}),
+        (["-o", om], ExitCode.BAD_MODEL, "no Ascend chip to compile for", env),
+        (["-o", om, "--soc", "310"], ExitCode.BAD_MODEL, "no chip's name", env),
+        (["-o", om, *chip, "--option", "a=b"], ExitCode.BAD_MODEL, "no option 'a'", env),
+        (["-o", om, *chip, "--option", "a"], ExitCode.USAGE, "has no value", env),
+        (["-o", om, *chip, "--batch-sizes", "0"], ExitCode.USAGE, "not numbers of rows", env),
+        (["-o", om, *chip, "--tolerance", "1"], ExitCode.USAGE, "for ONNX files", env),
+        (["-o", tmp_path / "n.onnx", *chip], ExitCode.USAGE, "are for OM files", env),
+    ):
+        result = invoke("convert", plain, *command, **more)
+        assert (result.exit_code, told in result.stderr) == (status, True), result.output
+        assert [file.name for file in tmp_path.iterdir()] == ["net.mindir"]
 
 
 @pytest.mark.parametrize("name", ["convert", "inspect"])

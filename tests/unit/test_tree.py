@@ -16,13 +16,31 @@ from tests.server import serving
 
 ROOT = Path(__file__).parents[2] / "serving"
 EVERY = sorted(ROOT.rglob("*.py"))
-LEAVES = ("tensor", "errors", "artifact", "definition", "logs", "exit_codes", "request", "warmup")
+LEAVES = (
+    "tensor", "errors", "artifact", "definition", "logs", "exit_codes", "request", "warmup",
+    "devices", "gears",
+)  # fmt: skip
 IN_WORKERS_PARTS = ("worker", "channel", "backends", "register")
 IN_WORKERS = sorted(
-    [ROOT / f"{n}.py" for n in ("tensor", "errors", "artifact", "definition", "logs", "warmup")]
+    [
+        ROOT / f"{n}.py"
+        for n in (
+            "tensor",
+            "errors",
+            "artifact",
+            "definition",
+            "logs",
+            "warmup",
+            "devices",
+            "gears",
+        )
+    ]
     + [p for part in IN_WORKERS_PARTS for p in (ROOT / part).rglob("*.py")]
 )
-ENGINES = {"onnxruntime", "onnx", "tensorrt", "mindspore", "mindspore_lite"}
+ENGINES = {"onnxruntime", "onnx", "tensorrt", "mindspore", "mindspore_lite", "acl"}
+OWN = {"ascend": {"acl"}}
+"""What the modules of a package may import beside."""
+PROBES = sorted((ROOT / "probing").rglob("*.py"))
 FORBIDDEN = {"pickle", "marshal", "shelve", "multiprocessing", "dill", "cloudpickle"}
 
 
@@ -38,7 +56,7 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", IN_WORKERS, ids=name)
+@pytest.mark.parametrize("path", IN_WORKERS + PROBES, ids=name)
 def test_tree_keeps_worker_modules_to_python_3_9(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Match)]
@@ -48,7 +66,7 @@ def test_tree_keeps_worker_modules_to_python_3_9(path: Path) -> None:
 
 @pytest.mark.parametrize("path", IN_WORKERS, ids=name)
 def test_tree_keeps_worker_modules_to_numpy_and_their_engine(path: Path) -> None:
-    allowed = {"numpy", "serving"} | ({path.stem} & ENGINES)
+    allowed = {"numpy", "serving"} | ({path.stem} & ENGINES) | OWN.get(path.parent.name, set())
     for module in imports(ast.parse(path.read_text())):
         top, *rest = module.split(".")
         assert top in sys.stdlib_module_names or top in allowed, module

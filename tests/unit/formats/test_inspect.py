@@ -47,10 +47,10 @@ def test_helper_answers_every_line_in_order_and_ends_with_its_input(tmp_path: Pa
 
 
 def test_helper_does_not_import_onnx_before_an_onnx_file_comes(tmp_path: Path) -> None:
-    path = tmp_path / "m.om"
-    path.write_bytes(b"IMOD")
+    path = tmp_path / "m.plan"
+    path.write_bytes(b"ptrt" + bytes(64))
     done = ask(request(1, path), flags=["-X", "importtime"])
-    assert json.loads(done.stdout)["artifact"]["format"] == "om"
+    assert json.loads(done.stdout)["artifact"]["format"] == "tensorrt-engine"
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "serving.formats.recognise" in imported
     assert not imported & {"onnx", "google.protobuf", "onnxruntime"}

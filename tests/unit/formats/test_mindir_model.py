@@ -205,6 +205,19 @@ def test_batch_that_cannot_be_freed_stays_fixed_and_the_reason_says_why(tmp_path
     assert found.signature is not None
     assert found.signature.inputs[0].shape == (2, 3)
     assert "fixed at 2, and cannot be freed: " in found.batch.reason
+    assert found.exported_rows == 0
+
+
+def test_batch_that_was_freed_is_remembered_with_its_size(tmp_path: Path) -> None:
+    net = Net()
+    x, y = (net.input(name, "float32", (2, 3)) for name in "xy")
+    net.output(net.op("Add", [x, y], ("float32", (2, 3))))
+    for _ in range(2):  # converted, and then found
+        found = look(net.save(tmp_path / "m.mindir"), **cache(tmp_path))
+        assert found.signature is not None
+        assert [spec.shape for spec in found.signature.inputs] == [("batch", 3)] * 2
+        assert found.exported_rows == 2
+    assert Artifact.from_json(found.to_json()) == found
 
 
 def test_memory_that_a_file_may_take_is_bounded_by_its_size(plain: Path) -> None:

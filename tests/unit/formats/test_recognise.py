@@ -61,9 +61,23 @@ FILES = {
     ),
     "lite": ("m.ms", b"\x20\x00\x00\x00MSL2" + bytes(32), Format.MINDSPORE_LITE, "mindspore-lite"),
     "om": ("m.om", om_file(40, bytes(40)), Format.OM, "needs an Ascend device"),
-    "om_cut": ("m.om", om_file(4000, bytes(40)), Format.OM, "states 4000 bytes and 40 follow"),
-    "om_short": ("m.om", b"IMOD" + bytes(20), Format.OM, "cut short in its header"),
-    "tensorrt_rtx": ("m.engine", b"vtrt" + bytes(64), Format.TENSORRT, "NVIDIA GPU"),
+    "om_cut": (
+        "m.om", om_file(4000, bytes(40)), Format.UNKNOWN, "states 4000 bytes and 40 follow"
+    ),
+    "om_short": ("m.om", b"IMOD" + bytes(20), Format.UNKNOWN, "cut short in its header"),
+    "om_newer": (
+        "m.om", b"IMOD" + struct.pack("<I", 512) + bytes(600), Format.UNKNOWN, "header of 512 bytes"
+    ),
+    "om_other": ("m.om", b"something else", Format.UNKNOWN, "does not begin as one"),
+    "om_called_onnx": ("m.onnx", om_file(40, bytes(40)), Format.OM, "needs an Ascend device"),
+    "onnx_called_om": ("m.om", ONNX_BYTES, Format.ONNX, ""),
+    "tensorrt_rtx": (
+        "m.engine", b"vtrt" + bytes(12) + bytes([68]) + bytes(51), Format.TENSORRT, "NVIDIA GPU"
+    ),
+    "tensorrt_rtx_cut": (
+        "m.engine", b"vtrt" + bytes(64), Format.UNKNOWN, "states 0 bytes, the file has 68"
+    ),
+    "tensorrt_short": ("m.plan", b"ftrt" + bytes(20), Format.UNKNOWN, "cut short"),
     "tensorrt": ("m.plan", b"ptrt" + bytes(64), Format.TENSORRT, "NVIDIA GPU"),
     "tensorrt_old": ("m.plan", b"ftrt" + bytes(64), Format.TENSORRT, "NVIDIA GPU"),
     "air": ("m.air", b"\x0a\x02ge\x10\x01\x3a\x03\x0a\x01g", Format.AIR, "compiled for an Ascend"),

@@ -1,0 +1,1 @@
+"""Builders of engines: helpers that make of a model what one kind of device runs."""
