@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,16 +39,27 @@ def measure(case: Case, processes: int, seconds: float, batches: Sequence[int] =
         row = Path(folder) / "row.npy"
         np.save(row, case.row)
         command = [sys.executable, "-m", "benchmarks.engine", str(case.model), str(row)]
-        children = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for _ in range(processes)
-        ]
-        try:
-            return _sweep(children, seconds, batches)
-        finally:
-            for child in children:
-                child.kill()
-                child.communicate()
+        return sweep(command, processes, seconds, batches)
+
+
+def sweep(
+    command: Sequence[str],
+    processes: int,
+    seconds: float,
+    batches: Sequence[int] = BATCHES,
+    env: Mapping[str, str] | None = None,
+) -> Limit:
+    """Measure processes that ``command`` starts and that answer as this module's do."""
+    children = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        for _ in range(processes)
+    ]
+    try:
+        return _sweep(children, seconds, batches)
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
 
 
 def _sweep(children: list[subprocess.Popen[str]], seconds: float, batches: Sequence[int]) -> Limit:

@@ -68,12 +68,24 @@ Ends with {ExitCode.BAD_MODEL.value} if the file cannot be converted, with \
     help="Largest difference allowed, as a part of the output's largest number; by default 1e-4 "
     "for FP32, 1e-2 for FP16, 0 for integers.",
 )  # fmt: skip
-@click.option("--soc", metavar="CHIP", help="The chip that an OM file is for, such as Ascend310P3; "
-              "by default that of this machine.")
-@click.option("--batch-sizes", metavar="N,...", help="The numbers of rows that an OM file takes at "
-              "once; by default the powers of two up to the usual largest batch.")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE",
-              help="One of [options.ascend] in servable.toml; may be repeated.")
+@click.option(
+    "--soc",
+    metavar="CHIP",
+    help="The chip that an OM file is for, such as Ascend310P3; by default that of this machine.",
+)
+@click.option(
+    "--batch-sizes",
+    metavar="N,...",
+    help="The numbers of rows that an OM file takes at "
+    "once; by default the powers of two up to the usual largest batch.",
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One of [options.ascend] in servable.toml; may be repeated.",
+)
 @click.pass_context
 def convert_command(
     ctx: click.Context,

@@ -138,9 +138,6 @@ class Placer:
         other = choice.instead(refusal)
         if other is None:
             raise refusal
-        first = choice.route.backend
-        note = f"on {choice.kind} by {SECOND_TITLE}: {first} cannot take it: {refusal}"
-        _log.warning("%s", member.named(note), extra=who(version))
         try:
             ready = await self._prepare(version, member, verdict, other, terms)
         except LoadError as error:
@@ -148,6 +145,9 @@ class Placer:
                 raise
             said = f"{refusal}; nor is {SECOND_TITLE} of use: {error}"
             raise LoadError(said, code=refusal.code) from error
+        first = choice.route.backend
+        note = f"on {choice.kind} by {SECOND_TITLE}: {first} cannot take it: {refusal}"
+        _log.warning("%s", member.named(note), extra=who(version))
         return replace(ready, note=note)
 
     async def _prepare(

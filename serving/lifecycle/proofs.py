@@ -17,6 +17,9 @@ from serving.tensor import BatchAxes
 
 _log = logging.getLogger("serving.lifecycle")
 
+_PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
+"""The distributions that bring an engine, where one is not called as the backend is."""
+
 
 def default_cache_dir() -> Path:
     """Return ``$XDG_CACHE_HOME/serving`` or ``~/.cache/serving``."""
@@ -66,7 +69,7 @@ class Proofs:
             [
                 digest,
                 order.backend,
-                _engine_version(order.backend),
+                engine_version(order.backend),
                 serving.__version__,
                 order.batch,
                 order.max_batch_size > 1,
@@ -89,9 +92,12 @@ def _samples(order: Load) -> list[object]:
     return [list(order.warmup), seen] if seen or order.warmup else []
 
 
-def _engine_version(backend: str) -> str:
-    """Read the version from the package's metadata; the engine itself is never imported here."""
-    try:
-        return importlib.metadata.version(backend)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def engine_version(backend: str) -> str:
+    """Return the version of an engine's package here, from its metadata; empty without one.
+
+    The engine itself is never imported in the master.
+    """
+    for package in _PACKAGES.get(backend, (backend,)):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package)
+    return ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from serving import __version__
+from serving.lifecycle.proofs import engine_version
 from serving.master.cores import usable_cores
 
 
@@ -35,7 +35,7 @@ def this_machine() -> Machine:
         processor=processor_of(_cpuinfo()),
         cores=usable_cores(),
         serving=__version__,
-        engine=metadata.version("onnxruntime"),
+        engine=engine_version("onnxruntime"),
         python=platform.python_version(),
     )
 

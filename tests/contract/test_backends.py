@@ -20,7 +20,11 @@ from tests.contract.engines import ENGINES, Engine
 Load = Callable[[str], Model]
 
 
-@pytest.fixture(params=ENGINES, ids=lambda engine: f"{engine.name}-{engine.device.kind}")
+def _name(engine: Engine) -> str:
+    return f"{engine.name}-{engine.device.kind}"
+
+
+@pytest.fixture(params=ENGINES, ids=_name)
 def engine(request: pytest.FixtureRequest) -> Engine:
     chosen: Engine = request.param
     return chosen
@@ -202,7 +206,7 @@ def test_backend_that_is_not_known_is_named() -> None:
         open_backend("nosuch", Device())
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: f"{engine.name}-{engine.device.kind}")
+@pytest.mark.parametrize("engine", ENGINES, ids=_name)
 def test_backend_refuses_a_device_of_another_kind(engine: Engine) -> None:
     if engine.name == "stub":
         pytest.skip("the stub plays any device")
