@@ -6,9 +6,10 @@
 Methods of a ``servable_config.py`` without models, asked over ``POST /predict`` by clients that
 wait for each answer: a function that computes in pure Python, with one and with two stage workers;
 one that waits, with one and with four; and a fast one, alone and while clients of a slow method of
-the same servable keep asking. Every answer is compared with what the function gives here. The
-client, the master and the stage workers share the cores: with fewer than four, the ratio of the
-computing function says as much about the machine.
+the same servable keep asking, or, for what the machine alone costs it, ask another server on the
+same cores. Every answer is compared with what the function gives here. The client, the master and
+the stage workers share the cores: with fewer than four, the ratio of the computing function says as
+much about the machine.
 """
 
 from __future__ import annotations
@@ -256,14 +257,14 @@ async def more_workers(
     return Verdict(tuple(lines), not wrong)
 
 
-async def slow_and_fast(port: int, rounds: int, given: argparse.Namespace) -> Verdict:
-    """Ask for the fast method alone, and beside clients of a slow one."""
+async def slow_and_fast(port: int, other: int, rounds: int, given: argparse.Namespace) -> Verdict:
+    """Ask for the fast method alone, beside clients of a slow one, and of one on another server."""
     lines = [
         "### a fast method beside a slow one",
         "",
         "| stage workers | the slow method | fast alone: p50 ms | p99 ms | beside: p50 ms | p99 ms "
-        "| p99 beside / alone | slow req/s |",
-        "|" + " --- |" * 8,
+        "| p99 beside / alone | slow req/s | slow elsewhere: p99 ms | p99 beside / elsewhere |",
+        "|" + " --- |" * 10,
     ]
     wrong: list[str] = []
     for number in (2, 1):
@@ -274,15 +275,22 @@ async def slow_and_fast(port: int, rounds: int, given: argparse.Namespace) -> Ve
         }
         for name, questions in slow.items():
             alone = await load(port, 1, quick(servable), given.seconds, _FAST_PAUSE_S)
-            busy, beside = await asyncio.gather(
-                load(port, given.slow_clients, questions, given.seconds),
-                load(port, 1, quick(servable), given.seconds, _FAST_PAUSE_S),
-            )
-            wrong += alone.wrong + busy.wrong + beside.wrong
-            ratio = percentile(beside.ms, 0.99) / percentile(alone.ms, 0.99)
+            pairs = [
+                await asyncio.gather(
+                    load(slow_port, given.slow_clients, questions, given.seconds),
+                    load(port, 1, quick(servable), given.seconds, _FAST_PAUSE_S),
+                )
+                for slow_port in (port, other)
+            ]
+            (busy, beside), (_, control) = pairs
+            wrong += [text for seen in (alone, *pairs[0], *pairs[1]) for text in seen.wrong]
             cells = [percentile(s.ms, share) for s in (alone, beside) for share in (0.5, 0.99)]
             shown = " | ".join(f"{ms:.2f}" for ms in cells)
-            lines.append(f"| {number} | {name} | {shown} | **{ratio:.2f}** | {busy.rate:.1f} |")
+            elsewhere = percentile(control.ms, 0.99)
+            lines.append(
+                f"| {number} | {name} | {shown} | **{cells[3] / cells[1]:.2f}** | {busy.rate:.1f} "
+                f"| {elsewhere:.2f} | **{cells[3] / elsewhere:.2f}** |"
+            )
     lines += ["", "Aim: 1.5 or less with 2 stage workers. One worker can only do one thing at a "
               f"time. {given.slow_clients} clients ask for the slow method, one for the fast one, "
               f"{_FAST_PAUSE_S * 1e3:g} ms after each answer. Wrong answers: {len(wrong)}.",
@@ -290,7 +298,7 @@ async def slow_and_fast(port: int, rounds: int, given: argparse.Namespace) -> Ve
     return Verdict(tuple(lines), not wrong)
 
 
-async def scenes(running: Running, given: argparse.Namespace) -> bool:
+async def scenes(running: Running, repository: Path, given: argparse.Namespace) -> bool:
     """Run what was asked for; print; return whether every answer was right."""
     port, verdicts = running.rest_port, []
     print(f"{len(os.sched_getaffinity(0))} cores, {given.seconds:g} s a row\n")
@@ -305,7 +313,9 @@ async def scenes(running: Running, given: argparse.Namespace) -> bool:
         verdicts.append(await more_workers(running, title, (1, 4), 3.5, given, questions))
         print("\n".join(verdicts[-1].lines), flush=True)
     if "slow-and-fast" in given.only:
-        verdicts.append(await slow_and_fast(port, rounds_for(given.slow_ms), given))
+        with serving(repository) as another:
+            rounds = rounds_for(given.slow_ms)
+            verdicts.append(await slow_and_fast(port, another.rest_port, rounds, given))
         print("\n".join(verdicts[-1].lines), flush=True)
     return all(verdict.good for verdict in verdicts)
 
@@ -325,7 +335,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         repository = lay_out(Path(folder), (1, 2, 4))
         with serving(repository) as running:
-            right = uvloop.run(scenes(running, given))
+            right = uvloop.run(scenes(running, repository, given))
     sys.exit(0 if right else 1)
 
 
