@@ -1,7 +1,8 @@
 """Engines built by the real TensorRT-RTX, for a kind of GPU that need not be here.
 
 What comes out is not run: that takes a GPU (``tests/hardware``). The second build of the same
-content must come from the cache. Times are printed, and mean little on a shared machine.
+content must come from the cache. Times are printed, and mean little on a shared machine. The
+packages are large, so it runs where SERVING_TEST_TENSORRT_RTX asks for it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ from tests import models
 from tests.real import tensorrt_rtx
 from tests.real.residual_net import residual_net
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        not os.environ.get("SERVING_TEST_TENSORRT_RTX"),
+        reason="SERVING_TEST_TENSORRT_RTX does not ask for it",
+    ),
+]
 
 MINDIR = Path(__file__).parents[1] / "data" / "mindir" / "2.10.0"
 GPU = {"compute_capability": "8.6"}
