@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.resnet import resnet50
 from serving.artifact import Artifact, Format
 from serving.config import BackendSettings
 from serving.errors import LoadError
@@ -27,7 +28,6 @@ from serving.repository.backend_choice import ROUTES
 from serving.repository.engines import Built, Engines, Order
 from tests import models
 from tests.real import tensorrt_rtx
-from tests.real.residual_net import residual_net
 
 pytestmark = [
     pytest.mark.real,
@@ -94,12 +94,12 @@ async def build(engines: Engines, asked: Order) -> tuple[Built, list[str]]:
     return built, told
 
 
-@pytest.mark.parametrize("name", ["residual_net", "bert", "mobile", "encoder", "moods_lstm"])
+@pytest.mark.parametrize("name", ["resnet50", "bert", "mobile", "encoder", "moods_lstm"])
 async def test_engine_is_built_once_and_then_found(
     name: str, engines: Engines, tmp_path: Path
 ) -> None:
-    if name == "residual_net":
-        source = onnx(residual_net(tmp_path / f"{name}.onnx"))
+    if name == "resnet50":
+        source = onnx(resnet50(tmp_path / f"{name}.onnx"))
     elif name == "bert":
         source = onnx(models.transformer(tmp_path / f"{name}.onnx", 12, 768, 12, 128))
     else:
@@ -116,14 +116,12 @@ async def test_engine_is_built_once_and_then_found(
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("name", ["residual_net", "transformer"])
+@pytest.mark.parametrize("name", ["resnet50", "transformer"])
 async def test_engine_is_built_in_lower_precision_and_is_smaller(
     name: str, precision: str, engines: Engines, tmp_path: Path
 ) -> None:
     path = tmp_path / f"{name}.onnx"
-    source = onnx(
-        residual_net(path) if name == "residual_net" else models.transformer(path, hidden=384)
-    )
+    source = onnx(resnet50(path) if name == "resnet50" else models.transformer(path, hidden=384))
     wide, _ = await build(engines, order(source))
     low, _ = await build(engines, order(source, precision=precision))
     assert low.identity != wide.identity
