@@ -38,7 +38,8 @@ class BackendSettings:
 class ServerSettings:
     """Everything ``serving start`` can be told.
 
-    Ports: 0 picks a free one. ``workers`` counts CPU workers. Sizes are in MiB, times in seconds.
+    Ports: 0 picks a free one. ``workers`` counts CPU workers; ``frontends`` the processes that hold
+    clients' connections, where 1 is the master itself. Sizes are in MiB, times in seconds.
     ``grpc_engine`` is lane, this project's own server for gRPC, or grpcio.
     ``tls_cert`` and ``tls_key`` turn TLS on for both ports; with ``tls_client_ca`` clients must
     show a certificate of that authority.
@@ -48,6 +49,7 @@ class ServerSettings:
     wait and the tensors that they may hold, all servables together as well;
     ``run_timeout_s`` bounds one run, ``heartbeat_timeout_s`` a worker's silence and
     ``worker_memory_limit_mb`` its memory, each 0 for no bound;
+    ``worker_nice`` is added to the server's own niceness for its workers, 0 to 19;
     ``cache_mb`` the converted models that are kept in ``cache_dir``. ``client_shared_memory`` lets
     clients on this machine name shared memory of theirs. ``devices`` is a list as
     ``serving.devices`` reads it; ``backends`` says by name where engines live.
@@ -60,6 +62,7 @@ class ServerSettings:
     devices: str = "cpu"
     workers: int = 1
     backends: Mapping[str, BackendSettings] = field(default_factory=dict)
+    frontends: int = 1
     grpc_engine: str = "lane"
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -73,6 +76,7 @@ class ServerSettings:
     run_timeout_s: float = 60.0
     heartbeat_timeout_s: float = 10.0
     worker_memory_limit_mb: int = 0
+    worker_nice: int = 5
     model_control: str = "poll"
     poll_interval_s: float = 2.0
     load_servables: str | None = None

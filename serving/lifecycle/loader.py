@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from serving.artifact import Artifact
+from serving.artifact import Artifact, Format
 from serving.errors import LoadError
 from serving.lifecycle.fleet import Fleet, StageFleet, StageOrder
 from serving.lifecycle.member import Member
@@ -21,7 +21,7 @@ from serving.lifecycle.proofs import Proofs
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version, who
 from serving.repository.conversions import Conversions
-from serving.repository.declared_model import threads_of, unproved
+from serving.repository.declared_model import may_be_freed, threads_of, unproved
 from serving.repository.definer import define
 from serving.repository.engines import Engines
 from serving.repository.inspector import Inspector
@@ -37,10 +37,14 @@ _DEFINITIONS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class LoadLimits:
-    """Engine threads in each worker and seconds for one load, where settings say nothing."""
+    """Engine threads in each worker and seconds for one load, where settings say nothing.
+
+    ``helper_nice`` is added to the niceness of the processes that look at files.
+    """
 
     threads: int
     timeout_s: float
+    helper_nice: int = 0
 
 
 class Loader:
@@ -134,7 +138,7 @@ class Loader:
         lanes: asyncio.Semaphore,
     ) -> None:
         async def lane() -> None:
-            async with lanes, Inspector(timeout_s=_INSPECTION_SILENCE_S) as inspector:
+            async with lanes, self._inspector() as inspector:
                 for version in waiting:
                     slow = loop.call_later(
                         _SLOW_INSPECTION_S, self._open_lane, waiting, found, group, lanes
@@ -157,17 +161,26 @@ class Loader:
         version.doing = "running its servable_config.py"
         stages = version.settings.stages
         definition = await define(
-            version.servable, source.code, source.path, timeout_s=timeout_s, stages=stages
+            version.servable,
+            source.code,
+            source.path,
+            timeout_s=timeout_s,
+            stages=stages,
+            nice=self._limits.helper_nice,
         )
         version.define(definition, numbers)
         if version.members:
-            async with Inspector(timeout_s=_INSPECTION_SILENCE_S) as inspector:
+            async with self._inspector() as inspector:
                 for member in version.members:
                     await self._inspect(version, member, inspector)
 
+    def _inspector(self) -> Inspector:
+        return Inspector(timeout_s=_INSPECTION_SILENCE_S, nice=self._limits.helper_nice)
+
     async def _inspect(self, version: Version, member: Member, inspector: Inspector) -> None:
         """Ask about a model's file, and keep what it was converted to."""
-        member.kept = self._conversions.ask(member.path, version.settings)
+        free = may_be_freed(member.declared)
+        member.kept = self._conversions.ask(member.path, version.settings, free=free)
         began = time.monotonic()
         version.doing = f"looking into {member.file}"
 
@@ -251,6 +264,9 @@ def _origin(member: Member, artifact: Artifact) -> str:
     name = "" if member.declared is None else f" {member.file}"
     if made is None:
         return name
+    if artifact.format is Format.ONNX:
+        how = "before" if made.cached else f"in {made.took_s:.2f} s"
+        return f"{name} with its first axis freed {how} ({artifact.detail})"
     how = "was converted before" if made.cached else f"converted in {made.took_s:.2f} s"
     return f"{name} a MindIR by {artifact.producer}, {how} ({artifact.detail})"
 

@@ -25,19 +25,27 @@ HELPER = "serving.register.describe"
 
 
 async def define(
-    name: str, folder: Path, home: Path, *, timeout_s: float, stages: StageSettings
+    name: str,
+    folder: Path,
+    home: Path,
+    *,
+    timeout_s: float,
+    stages: StageSettings,
+    nice: int = 0,
 ) -> Definition:
     """Return what the ``servable_config.py`` in ``folder`` registers.
 
     ``home`` is the folder with the version's model files; ``stages`` says which interpreter it
-    is, and which device the file hears of. Raises LoadError with the reason: the file does not
-    import, takes longer than ``timeout_s``, or declares a model file that is not there.
+    is, and which device the file hears of; ``nice`` is added to the helper's niceness. Raises
+    LoadError with the reason: the file does not import, takes longer than ``timeout_s``, or
+    declares a model file that is not there.
     """
     helper = Helper(
         module=HELPER,
         timeout_s=timeout_s,
         interpreter=stages.python or sys.executable,
         env={"PYTHONDONTWRITEBYTECODE": "1"},
+        nice=nice,
     )
     try:
         question = {"folder": os.fspath(folder), "name": name, "device_id": stages.device_id}

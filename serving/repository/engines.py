@@ -78,15 +78,20 @@ class Built:
 class Engines:
     """The builders of one server and what they have made; ``close`` removes what is left.
 
-    Event loop only.
+    ``nice`` is added to the niceness of builders. Event loop only.
     """
 
     def __init__(
-        self, cache_dir: Path, limit_mb: int, backends: Mapping[str, BackendSettings]
+        self,
+        cache_dir: Path,
+        limit_mb: int,
+        backends: Mapping[str, BackendSettings],
+        nice: int = 0,
     ) -> None:
         self._entries = KeptEntries(cache_dir / _FOLDER, limit_mb << 20, _LABEL)
         self._limit_bytes = limit_mb << 20
         self._backends = backends
+        self._nice = nice
         self._lanes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._scratch: Path | None = None
 
@@ -106,6 +111,7 @@ class Engines:
                 timeout_s=_SILENCE_S,
                 interpreter=settings.interpreter,
                 env=settings.environment(route.backend),
+                nice=self._nice,
             )
             try:
                 return await self._asked(helper, route, order, tell)

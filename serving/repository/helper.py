@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.repository.interpreter import command
+from serving.repository.interpreter import command, environment
+from serving.repository.priority import give_way
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ class Helper:
     """Owns one process at a time, from one task at a time; ``close`` it in the end.
 
     It is started with the first question and leads a process group of its own, so that whatever
-    it started ends with it. After a failure the next question gets a new process. ``said`` is the
-    end of its standard error.
+    it started ends with it. After a failure the next question gets a new process. ``nice`` is
+    added to its niceness. ``said`` is the end of its standard error.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Helper:
         timeout_s: float,
         interpreter: str = sys.executable,
         env: Mapping[str, str] | None = None,
+        nice: int = 0,
     ) -> None:
         self._timeout_s = timeout_s
-        # A numpy.py in the working directory (perhaps a model repository) is no module of ours.
-        self._env = {**os.environ, **(env or {}), "PYTHONSAFEPATH": "1"}
+        self._nice = nice
+        self._env = environment(env or {})
         self._command = command(interpreter, module)
         self._process: asyncio.subprocess.Process | None = None
         self._stderr_reader: asyncio.Task[None] | None = None
@@ -169,10 +171,13 @@ class Helper:
                 stderr=pipe,
                 env=self._env,
                 limit=_MAX_ANSWER_BYTES,
-                start_new_session=True,
+                # Not a session: Linux may share cores out between sessions before it looks at
+                # niceness. (uvloop has no process_group.)
+                preexec_fn=os.setpgrp,
             )
         except OSError as error:
             raise HelperFailed(f"could not be started: {os.strerror(error.errno or 0)}") from None
+        give_way(self._process.pid, self._nice)
         assert self._process.stderr is not None
         self._stderr_reader = asyncio.create_task(self._read_stderr(self._process.stderr))
         return self._process

@@ -29,9 +29,16 @@ class Inspector:
     """Owns one helper process at a time; use it in ``async with``, from one task at a time."""
 
     def __init__(
-        self, *, timeout_s: float, interpreter: str = sys.executable, module: str = HELPER
+        self,
+        *,
+        timeout_s: float,
+        interpreter: str = sys.executable,
+        module: str = HELPER,
+        nice: int = 0,
     ) -> None:
-        self._helper = Helper(module=module, timeout_s=timeout_s, interpreter=interpreter)
+        self._helper = Helper(
+            module=module, timeout_s=timeout_s, interpreter=interpreter, nice=nice
+        )
 
     async def __aenter__(self) -> Inspector:
         return self

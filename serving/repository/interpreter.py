@@ -6,8 +6,12 @@ others are built for one version of Python. So the package is put in place by it
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import serving
 
@@ -22,6 +26,30 @@ sys.modules["serving"] = package = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(package)
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
+
+
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy's OpenBLAS starts a thread a core, which waits for work with all its might for 60 ms."""
+
+
+def environment(own: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Return the environment that a module runs in, ``own`` variables among others.
+
+    A numpy.py in the working directory (perhaps a model repository) is no module of ours. None of
+    ours does with OpenBLAS what takes threads; who has set their number is obeyed.
+    """
+    return {**_ONE_THREAD, **os.environ, **own, "PYTHONSAFEPATH": "1"}
+
+
+def import_numpy() -> None:
+    """Import numpy into this process without those threads; who runs in it later is not told."""
+    missing = {name: value for name, value in _ONE_THREAD.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        importlib.import_module("numpy")
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def command(interpreter: str, module: str) -> tuple[str, ...]:
