@@ -13,8 +13,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from typing import IO
 
 from serving import logs
+from serving.master.worker_process import popen
+from serving.repository.priority import give_way
 from serving.scheduling.suspicion import Cause, Loss
 
 _LINES_KEPT = 20
@@ -26,38 +29,37 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, s
 class Child:
     """Owns the process, its pidfd and its pipes. Event loop only.
 
-    ``on_exit`` is called once, when the process has been reaped; ``gone`` is set then.
+    ``on_exit`` is called once, when the process has been reaped; ``gone`` is set then. What a
+    ``mute`` one writes to its standard output goes nowhere.
     """
 
-    def __init__(self, name: str, on_exit: Callable[[], None]) -> None:
+    def __init__(self, name: str, on_exit: Callable[[], None], *, mute: bool = False) -> None:
         self.name = name
         self.pid = 0
         self.gone = asyncio.Event()
         self.returncode = 0
         self._on_exit = on_exit
+        self._mute = mute
         self._lines: collections.deque[str] = collections.deque(maxlen=_LINES_KEPT)
         self._pipes: list[_Pipe] = []
 
     def start(
-        self, command: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+        nice: int = 0,
     ) -> None:
-        """Start it; raises OSError."""
-        self._process = subprocess.Popen(
-            command,
-            pass_fds=descriptors,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            process_group=0,
-        )
-        self.pid = self._process.pid
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._pipes = [
-            _Pipe(self._process.stdout.fileno(), self._said),
-            _Pipe(self._process.stderr.fileno(), self._complained),
-        ]
+        """Start it, with ``nice`` added to its niceness; raises OSError."""
+        self.adopt(popen(command, environment, descriptors, mute=self._mute), nice)
+
+    def adopt(self, process: subprocess.Popen[bytes], nice: int = 0) -> None:
+        """Take over what ``popen`` has started."""
+        self._process = process
+        self.pid = process.pid
+        give_way(self.pid, nice)
+        outputs = (self._process.stdout, self._said), (self._process.stderr, self._complained)
+        self._pipes = [_Pipe(pipe, on_line) for pipe, on_line in outputs if pipe is not None]
         self._pidfd = os.pidfd_open(self.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._exited)
 
@@ -69,17 +71,21 @@ class Child:
 
     def ending(self) -> str:
         """Return how it ended, and the last line that it wrote outside of the log."""
-        last = f"; it wrote last: {self._lines[-1]}" if self._lines else ""
-        return self.loss.how + last
+        return "; it wrote last: ".join([self.loss.how, *self.last_lines(1)])
+
+    def last_lines(self, most: int) -> list[str]:
+        """Return the last lines that it wrote to its standard error outside of the log."""
+        return list(self._lines)[-most:]
 
     @property
     def loss(self) -> Loss:
         """How it ended, as far as its exit status tells."""
         if self.returncode >= 0:
             return Loss(Cause.CRASHED, f"ended with status {self.returncode}")
-        number = -self.returncode
+        number = signal.Signals(-self.returncode)
         cause = Cause.ENDED if number in _FROM_OUTSIDE else Cause.CRASHED
-        return Loss(cause, f"ended by {signal.Signals(number).name}")
+        hint = " (the system's out-of-memory killer?)" if number is signal.SIGKILL else ""
+        return Loss(cause, f"ended by {number.name}{hint}")
 
     def _said(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
@@ -100,10 +106,6 @@ class Child:
         self.returncode = self._process.wait()
         for pipe in self._pipes:
             pipe.close()
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._process.stdout.close()
-        self._process.stderr.close()
         self.gone.set()
         self._on_exit()
 
@@ -111,8 +113,9 @@ class Child:
 class _Pipe:
     """Cuts what comes out of a pipe into lines."""
 
-    def __init__(self, fd: int, on_line: Callable[[bytes], None]) -> None:
-        self._fd = fd
+    def __init__(self, pipe: IO[bytes], on_line: Callable[[bytes], None]) -> None:
+        self._pipe = pipe
+        self._fd = fd = pipe.fileno()
         self._on_line = on_line
         self._partial = b""
         self._loop = asyncio.get_running_loop()
@@ -124,6 +127,7 @@ class _Pipe:
         while self._read():
             pass
         self._loop.remove_reader(self._fd)
+        self._pipe.close()
         if self._partial:
             self._on_line(self._partial)
 

@@ -55,10 +55,12 @@ class Quarantine:
         scheduler: Scheduler,
         order_of: Callable[[int, Device], tuple[Load, float, Place] | None],
         log_level: str,
+        nice: int = 0,
     ) -> None:
         self._scheduler = scheduler
         self._order_of = order_of
         self._log_level = log_level
+        self._nice = nice
         self._wards: dict[int, _Ward] = {}
         self._lanes = asyncio.Semaphore(_AT_ONCE)
         self._models = itertools.count(_FIRST_MODEL)
@@ -125,7 +127,8 @@ class Quarantine:
             raise LoadError("it was unloaded")
         order, timeout_s, place = found
         self._count += 1
-        spec = trial_spec(f"apart-{self._count}", self._log_level, slots=1, place=place)
+        name = f"apart-{self._count}"
+        spec = trial_spec(name, self._log_level, slots=1, place=place, nice=self._nice)
         worker = await UnreadyWorker(spec, self._scheduler, self).start(_HELLO_TIMEOUT_S)
         self.workers.add(worker)
         room: Line | None = None

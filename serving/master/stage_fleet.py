@@ -47,12 +47,16 @@ class _Place:
 class StageFleet:
     """Owns the stage workers. Event loop only.
 
-    ``silence_s`` is for how long a worker may give no sign of life (0: for ever).
+    ``silence_s`` is for how long a worker may give no sign of life (0: for ever); ``nice`` is
+    added to the niceness of workers.
     """
 
-    def __init__(self, scheduler: StageScheduler, *, log_level: str, silence_s: float) -> None:
+    def __init__(
+        self, scheduler: StageScheduler, *, log_level: str, silence_s: float, nice: int = 0
+    ) -> None:
         self._scheduler = scheduler
         self._log_level = log_level
+        self._nice = nice
         self._places: dict[int, list[_Place]] = {}
         self._processes: set[StageWorker] = set()
         self._watchdog = Watchdog(self._watched, scheduler.flights, silence_s)
@@ -142,7 +146,7 @@ class StageFleet:
     async def _fill(self, place: _Place) -> None:
         """Start a worker for a place. Raises LoadError."""
         spec = place.spec
-        worker = StageWorker(place.name, spec, self._log_level, self._scheduler, self)
+        worker = StageWorker(place.name, spec, self._log_level, self._scheduler, self, self._nice)
         self._processes.add(worker)
         try:
             await worker.start()

@@ -73,7 +73,8 @@ class StageWorker:
     """Owns the process and its links. Event loop only.
 
     ``slot`` takes runs once ``start`` has returned. ``loss`` says how it ended, as soon as that is
-    known. ``awaited`` is set between a ping and the next that is heard of it.
+    known. ``awaited`` is set between a ping and the next that is heard of it. ``nice`` is added to
+    the niceness of its process.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class StageWorker:
         log_level: str,
         slot_events: StageSlotEvents,
         events: StageWorkerEvents,
+        nice: int = 0,
     ) -> None:
         self.name = name
         self.spec = spec
@@ -91,6 +93,7 @@ class StageWorker:
         self.stopping = False
         self.awaited = False
         self._log_level = log_level
+        self._nice = nice
         self._events = events
         self._child = Child(name, self._exited)
         self._pings = 0
@@ -187,7 +190,8 @@ class StageWorker:
             "SERVING_DEVICE_ID": str(self.spec.device_id),
         }
         try:
-            self._child.start(self._command(), environment, [end.fileno() for end in ends])
+            descriptors = [end.fileno() for end in ends]
+            self._child.start(self._command(), environment, descriptors, self._nice)
         except OSError as error:
             problem = os.strerror(error.errno or 0)
             raise LoadError(

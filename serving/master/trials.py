@@ -32,10 +32,13 @@ _SMALL_MB = 256
 class Trials:
     """Owns the trial workers. Event loop only."""
 
-    def __init__(self, slot_events: SlotEvents, events: WorkerEvents, log_level: str) -> None:
+    def __init__(
+        self, slot_events: SlotEvents, events: WorkerEvents, log_level: str, nice: int = 0
+    ) -> None:
         self._slot_events = slot_events
         self._events = events
         self._log_level = log_level
+        self._nice = nice
         self._count = 0
         self._idle: dict[Worker, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -69,7 +72,9 @@ class Trials:
 
     async def _start(self, place: Place) -> Worker:
         self._count += 1
-        spec = trial_spec(f"trial-{self._count}", self._log_level, slots=0, place=place)
+        spec = trial_spec(
+            f"trial-{self._count}", self._log_level, slots=0, place=place, nice=self._nice
+        )
         try:
             unready = UnreadyWorker(spec, self._slot_events, self._events)
             worker = await unready.start(_HELLO_TIMEOUT_S)
@@ -105,7 +110,9 @@ class Trials:
         self.workers.discard(worker)
 
 
-def trial_spec(name: str, log_level: str, *, slots: int, place: Place = CPU) -> WorkerSpec:
+def trial_spec(
+    name: str, log_level: str, *, slots: int, place: Place = CPU, nice: int = 0
+) -> WorkerSpec:
     """Return how to start a worker that serves nobody and must harm nobody.
 
     A device's driver maps far more than it uses, so that a limit on data would say nothing.
@@ -117,6 +124,7 @@ def trial_spec(name: str, log_level: str, *, slots: int, place: Place = CPU) -> 
         log_level=log_level,
         data_limit_mb=_limit_mb() if place.device.kind == "cpu" else 0,
         expendable=True,
+        nice=nice,
     )
 
 

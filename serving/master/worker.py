@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import collections
-import logging
 import os
 import re
-import signal
-import socket
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serving import logs
 from serving.channel.async_link import AsyncLink
-from serving.channel.link import pair
 from serving.channel.messages import (
     PROTOCOL,
     Cancel,
@@ -34,23 +27,24 @@ from serving.channel.messages import (
 )
 from serving.devices import Device
 from serving.errors import LoadError, Unavailable
+from serving.master.child import Child
+from serving.master.headstart import take
 from serving.master.places import Place
 from serving.master.watchdog import within
-from serving.repository.interpreter import command as module_command
+from serving.master.worker_process import WorkerProcess, launch, words_for
+from serving.repository.interpreter import environment as environment_for
 from serving.scheduling.slot import Slot, SlotEvents
 from serving.scheduling.suspicion import Cause, Loss
 
-_log = logging.getLogger("serving.worker")
-
-_STDERR_LINES = 20
 _PATH = re.compile(r"(?:/[\w.+-]+){2,}/?")
-_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Signals that a process does not send to itself: what it ran is not under suspicion."""
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How to start a worker, for a place. ``data_limit_mb`` 0 sets no limit."""
+    """How to start a worker, for a place. ``data_limit_mb`` 0 sets no limit.
+
+    ``nice`` is added to the server's niceness.
+    """
 
     name: str
     place: Place = field(default_factory=Place)
@@ -58,6 +52,7 @@ class WorkerSpec:
     log_level: str = "info"
     data_limit_mb: int = 0
     expendable: bool = False
+    nice: int = 0
 
 
 class DeviceFailed(LoadError):
@@ -86,28 +81,14 @@ class UnreadyWorker:
 
     async def start(self, timeout_s: float) -> Worker:
         """Start the process and wait for its hello; raises Unavailable when it does not come."""
-        control, theirs = pair()
-        runs = [pair() for _ in range(self._spec.slots)]
-        passed = [theirs, *[end for _, end in runs]]
+        worker = Worker(self._spec, self._slot_events, self._events)
+        words, environment = self._words(), environment_for(self._spec.place.environment)
         try:
-            process = subprocess.Popen(
-                self._command(theirs, [end for _, end in runs]),
-                pass_fds=[end.fileno() for end in passed],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **self._spec.place.environment, "PYTHONSAFEPATH": "1"},
-            )
+            begun = take(words, environment) or launch(words, self._spec.slots, environment)
         except OSError as error:
-            for end in [control, *[ours for ours, _ in runs]]:
-                end.close()
             problem = os.strerror(error.errno or 0)
             raise Unavailable(f"a worker could not be started: {problem}") from error
-        finally:
-            for end in passed:
-                end.close()
-        worker = Worker(self._spec, process, self._slot_events, self._events)
-        worker.connect(control, [ours for ours, _ in runs])
+        worker.connect(begun)
         try:
             async with asyncio.timeout(timeout_s):
                 hello = await worker.hello
@@ -126,25 +107,14 @@ class UnreadyWorker:
             raise Unavailable(f"a worker did not start: {why}")
         return worker
 
-    def _command(self, control: socket.socket, runs: list[socket.socket]) -> list[str]:
+    def _words(self) -> list[str]:
         spec, place = self._spec, self._spec.place
-        command = [
-            *module_command(place.interpreter, "serving.worker"),
-            "--master", str(os.getpid()),
-            "--name", spec.name,
-            "--log-level", spec.log_level,
-            "--control-fd", str(control.fileno()),
-        ]  # fmt: skip
-        for end in runs:
-            command += ["--run-fd", str(end.fileno())]
-        if place.device.kind != "cpu":
-            command += ["--device", place.device.kind, "--device-index", str(place.device.index)]
-            command += ["--backend", place.backend]
+        words = words_for(spec.name, spec.log_level, place.interpreter, place.device, place.backend)
         if spec.data_limit_mb:
-            command += ["--data-limit-mb", str(spec.data_limit_mb)]
+            words += ["--data-limit-mb", str(spec.data_limit_mb)]
         if spec.expendable:
-            command.append("--expendable")
-        return command
+            words.append("--expendable")
+        return words
 
 
 class Worker:
@@ -159,23 +129,19 @@ class Worker:
     def __init__(
         self,
         spec: WorkerSpec,
-        process: subprocess.Popen[bytes],
         slot_events: SlotEvents,
         events: WorkerEvents,
     ) -> None:
         self.spec = spec
-        self.pid = process.pid
         self.models: set[int] = set()
         self.gears: dict[int, tuple[int, ...]] = {}
         self.slots: list[Slot] = []
         self.lost = False
-        self.gone = asyncio.Event()
-        self.returncode = 0
         self.stopping = False
         self.awaited = False
         self.loss: Loss | None = None
         self._pings = 0
-        self._process = process
+        self._child = Child(spec.name, self._exited, mute=True)
         self._slot_events = slot_events
         self._events = events
         self._loop = asyncio.get_running_loop()
@@ -184,9 +150,6 @@ class Worker:
         self._loaded: dict[int, Loaded] = {}
         self._phases: dict[int, Callable[[str], None]] = {}
         self._unloads: dict[int, asyncio.Future[None]] = {}
-        self._stderr: collections.deque[bytes] = collections.deque(maxlen=_STDERR_LINES)
-        self._partial = b""
-        self._pidfd = os.pidfd_open(process.pid)
 
     @property
     def name(self) -> str:
@@ -198,21 +161,33 @@ class Worker:
         """What it computes on."""
         return self.spec.place.device
 
-    def connect(self, control: socket.socket, runs: list[socket.socket]) -> None:
-        """Begin to listen to the process: its links, its standard error, its end."""
-        self._control = AsyncLink(control, self._heard, self._closed)
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._child.pid
+
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set once its process has been reaped."""
+        return self._child.gone
+
+    @property
+    def returncode(self) -> int:
+        """How its process has ended, as ``subprocess`` tells it."""
+        return self._child.returncode
+
+    def connect(self, begun: WorkerProcess) -> None:
+        """Take over the process, and begin to listen to it."""
+        self._child.adopt(begun.process, self.spec.nice)
+        self._control = AsyncLink(begun.control, self._heard, self._closed)
         self._control.start()
-        for end in runs:
+        for end in begun.runs:
             slot = Slot(
                 end, self._slot_events, self._closed, self._cancel, self.models, self.name,
                 self.gears, self.device,
             )  # fmt: skip
             slot.start()
             self.slots.append(slot)
-        assert self._process.stderr is not None
-        os.set_blocking(self._process.stderr.fileno(), False)
-        self._loop.add_reader(self._process.stderr.fileno(), self._read_stderr)
-        self._loop.add_reader(self._pidfd, self._exited)
 
     async def load(
         self, order: Load, timeout_s: float, on_phase: Callable[[str], None] | None = None
@@ -287,7 +262,7 @@ class Worker:
 
     def last_words(self) -> str:
         """Return the last line that it wrote to its standard error, for a reason."""
-        return next(iter(self.last_lines(1)), self._exit_text())
+        return next(iter(self.last_lines(1)), self._child.loss.how)
 
     def ending(self) -> str:
         """Return how it ended, and the last line that it wrote outside of the log; once reaped."""
@@ -299,9 +274,7 @@ class Worker:
 
         Reasons are shown to clients, so the paths of this machine are left out.
         """
-        lines = [line.decode("utf-8", "replace").strip()[:300] for line in self._stderr]
-        said = [line for line in lines if line and not line.startswith("{")]
-        return [_PATH.sub("…", line) for line in said[-most:]]
+        return [_PATH.sub("…", line) for line in self._child.last_lines(most)]
 
     # -- what it says ---------------------------------------------------------------------------
 
@@ -332,20 +305,6 @@ class Worker:
     def _cancel(self, run: int) -> None:
         self._control.send(Cancel(run))
 
-    def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        try:
-            chunk = os.read(self._process.stderr.fileno(), 65536)
-        except BlockingIOError:
-            return
-        if not chunk:
-            self._loop.remove_reader(self._process.stderr.fileno())
-            return
-        *lines, self._partial = (self._partial + chunk).split(b"\n")
-        for line in lines:
-            self._stderr.append(line)
-            logs.relay(line, self.name)
-
     # -- its end --------------------------------------------------------------------------------
 
     def _closed(self) -> None:
@@ -354,18 +313,13 @@ class Worker:
             self._end()
 
     def _end(self) -> None:
-        if not self.gone.is_set():
-            self._process.send_signal(signal.SIGKILL)
+        self._child.kill()
         self._lose()
 
     def _exited(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self.returncode = self._process.wait()
-        self._drain_stderr()
         if self.loss is None:
-            self.loss = Loss(_cause(self.returncode, self.stopping), self._exit_text())
-        self.gone.set()
+            seen = self._child.loss
+            self.loss = Loss(Cause.ENDED, seen.how) if self.stopping else seen
         self._lose()
         self._events.worker_reaped(self)
 
@@ -396,28 +350,3 @@ class Worker:
         if self.loss is not None and self.loss.cause is Cause.DEVICE:
             return DeviceFailed(f"while loading, {self.loss.how}")
         return LoadError(f"the worker died while loading: {self.last_words()}")
-
-    def _exit_text(self) -> str:
-        if self.returncode < 0:
-            name = signal.Signals(-self.returncode).name
-            hint = " (the system's out-of-memory killer?)" if name == "SIGKILL" else ""
-            return f"ended by {name}{hint}"
-        return f"ended with status {self.returncode}"
-
-    def _drain_stderr(self) -> None:
-        assert self._process.stderr is not None
-        self._loop.remove_reader(self._process.stderr.fileno())
-        try:
-            while chunk := os.read(self._process.stderr.fileno(), 65536):
-                self._partial += chunk
-        except BlockingIOError:
-            pass  # a grandchild still holds the pipe
-        for line in self._partial.split(b"\n"):
-            self._stderr.append(line)
-            logs.relay(line, self.name)
-        self._partial = b""
-        self._process.stderr.close()
-
-
-def _cause(returncode: int, stopping: bool) -> Cause:
-    return Cause.ENDED if stopping or -returncode in _FROM_OUTSIDE else Cause.CRASHED

@@ -14,7 +14,7 @@ import pytest
 
 from serving.channel.messages import Load
 from serving.errors import LoadError, Unavailable
-from serving.master import supervisor
+from serving.master import crew
 from serving.master.supervisor import Supervisor
 from serving.master.worker import UnreadyWorker, Worker
 from serving.scheduling.line import Line, LineSettings
@@ -129,7 +129,7 @@ def test_worker_is_replaced_between_runs_and_no_request_fails(
         end = asyncio.Event()
         clients = [asyncio.create_task(ask(end)) for _ in range(4)]
         await _until(lambda: len(answers) > 20)
-        await running.supervisor._renew(worker, "a test")
+        await running.supervisor._renewal.renew(worker, "a test")
         seen = len(answers)
         await _until(lambda: len(answers) > seen + 20)
         end.set()
@@ -137,7 +137,7 @@ def test_worker_is_replaced_between_runs_and_no_request_fails(
         (fresh,) = running.supervisor.workers
         assert fresh is not worker
         assert worker.returncode == 0, "it left, and was not ended"
-        await running.supervisor._renew(fresh, "so soon again")
+        await running.supervisor._renewal.renew(fresh, "so soon again")
         assert running.supervisor.workers == [fresh]
 
     running.run(renew())
@@ -148,7 +148,7 @@ def test_worker_that_keeps_what_it_unloaded_is_replaced(
     running: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held_mb = 50
-    monkeypatch.setattr(supervisor, "own_mb", lambda pid: held_mb)
+    monkeypatch.setattr(crew, "own_mb", lambda pid: held_mb)
     order = _order(models.mlp(tmp_path / "mlp.onnx"))
 
     async def load_and_unload() -> None:
