@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
+# Tests run side by side, so that what gives way to all other servers hardly gets a turn.
+os.environ.setdefault("SERVING_WORKER_NICE", "0")
+
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes ``-n auto`` means: one more than cores, as many tests wait."""

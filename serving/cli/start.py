@@ -19,6 +19,7 @@ from serving.errors import ConfigError
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(ServerSettings)}
 _PORT = click.IntRange(0, 65535)
 _MAX_WORKERS = 64
+_MAX_FRONTENDS = 16
 
 _EPILOG = """
 \b
@@ -76,6 +77,15 @@ A flag wins over the environment, the environment over the file, the file over t
     "CPU worker processes; the cores are shared out between them. Other devices have one each.",
     type=click.IntRange(1, _MAX_WORKERS),
     default=_DEFAULTS["workers"],
+    metavar="N",
+)
+@option(
+    "frontends",
+    "Processes that hold clients' connections and read and write their messages. With 1 the "
+    "server's own process does; more pay where that is what limits: large bodies, fast devices, "
+    "many cores.",
+    type=click.IntRange(1, _MAX_FRONTENDS),
+    default=_DEFAULTS["frontends"],
     metavar="N",
 )
 @option(
@@ -161,6 +171,15 @@ A flag wins over the environment, the environment over the file, the file over t
     metavar="N",
 )
 @option(
+    "worker-nice",
+    "How far workers give way to the process that answers clients: niceness on top of its own. So "
+    "answers go out at once though all cores compute. 0 turns it off, for machines where other "
+    "programs should not go before the workers.",
+    type=click.IntRange(0, 19),
+    default=_DEFAULTS["worker_nice"],
+    metavar="N",
+)
+@option(
     "model-control",
     "poll: follow changes of the folder; none: load once; explicit: load and unload on request "
     "(`serving load`, `serving unload`, V2 repository calls).",
@@ -242,12 +261,21 @@ def start_command(ctx: click.Context, /, **values: Any) -> None:
     gc.set_threshold(20_000, 20, 50)
     backends = backends_of(ctx, values.pop("backend"))
     settings = checked(ServerSettings(**values, backends=backends))
-    from serving.repository.scanner import check_model_dir
+    from serving.master import headstart
+    from serving.repository.interpreter import import_numpy
 
-    check_model_dir(settings.model_dir)
-    from serving.master.server import run
+    headstart.begin(settings)
+    try:
+        import_numpy()
+        from serving.repository.scanner import check_model_dir
 
-    ctx.exit(run(settings))
+        check_model_dir(settings.model_dir)
+        from serving.master.server import run
+
+        status = run(settings)
+    finally:
+        headstart.end()
+    ctx.exit(status)
 
 
 def checked(settings: ServerSettings) -> ServerSettings:
@@ -261,8 +289,10 @@ def checked(settings: ServerSettings) -> ServerSettings:
             expected="two different ports", fix="0 picks a free one",
         )  # fmt: skip
     from serving.frontends.tls import certificates_of
-    from serving.master.gate import check_exposed
+    from serving.gateway.limits import check_frontends
+    from serving.lifecycle.gate import check_exposed
 
     certificates_of(settings)
     check_exposed(settings)
+    check_frontends(settings)
     return dataclasses.replace(settings, devices=devices, model_dir=Path(settings.model_dir))

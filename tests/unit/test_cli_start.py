@@ -98,7 +98,10 @@ def test_start_knows_two_engines_for_grpc(server: Server, tmp_path: Path) -> Non
     assert "'lane', 'grpcio'" in refused.output
 
 
-def test_start_without_options_is_the_settings_defaults(server: Server, tmp_path: Path) -> None:
+def test_start_without_options_is_the_settings_defaults(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SERVING_WORKER_NICE")
     found = settings_of(server, start("--model-dir", str(tmp_path)))
     assert found == ServerSettings(model_dir=tmp_path)
 
