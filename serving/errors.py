@@ -35,10 +35,12 @@ class ServingError(Exception):
     ``code`` is a stable snake_case word for programs; ``where`` the place in the request
     (``inputs.image``, ``instances[2].label``); ``expected`` and ``given`` what differed;
     ``fix`` what the caller can do about it; ``limit`` the number that was exceeded, if one was.
+    ``refused`` is set where an outcome says that its request was not even taken in.
     """
 
     status: Status = Status.INTERNAL
     code: str = "internal"
+    refused: bool = False
 
     def __init__(
         self,
@@ -80,6 +82,12 @@ class InvalidRequest(ServingError):
 
     status = Status.INVALID_ARGUMENT
     code = "invalid_request"
+
+
+class RegionRange(InvalidRequest):
+    """Bytes that are not within a client's shared memory, or are not there any more."""
+
+    code = "region_range"
 
 
 class NotFound(ServingError):
@@ -198,6 +206,7 @@ _BY_CODE: dict[str, type[ServingError]] = {
         InternalError,
         LoadError,
         ConfigError,
+        RegionRange,  # behind its kind, which ``kind`` is to find first
     )
 }
 

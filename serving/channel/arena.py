@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from serving.channel.segment import Segment
+from serving.channel.spans import Spans
 from serving.errors import Overloaded
 
 _SMALLEST = 64 * 1024
@@ -39,6 +40,7 @@ class Arena:
         self._free: dict[tuple[int, bool], list[Segment]] = defaultdict(list)
         self._next_id = 1
         self._live: dict[int, Segment] = {}
+        self._spans = Spans()
         self.total_bytes = 0
         self.free_bytes = 0
 
@@ -55,6 +57,10 @@ class Arena:
     def get(self, segment_id: int) -> Segment:
         """Return a live segment by its number."""
         return self._live[segment_id]
+
+    def locate(self, address: int, nbytes: int) -> tuple[Segment, int] | None:
+        """Return the segment that a span of memory lies in, and where; None for other memory."""
+        return self._spans.locate(address, nbytes)
 
     def take(self, size: int, *, writable_elsewhere: bool) -> Segment:
         """Lend a segment of at least ``size`` bytes; raises Overloaded beyond the budget."""
@@ -85,6 +91,7 @@ class Arena:
             ) from error
         self._next_id += 1
         self._live[segment.id] = segment
+        self._spans.add(segment)
         self.total_bytes += size
         return segment
 
@@ -114,6 +121,7 @@ class Arena:
 
     def _drop(self, segment: Segment) -> None:
         del self._live[segment.id]
+        self._spans.remove(segment)
         self.total_bytes -= segment.size
         if self._on_close is not None:
             self._on_close(segment.id)

@@ -7,7 +7,7 @@ import collections
 import logging
 import os
 import socket
-from typing import Callable, Deque, Optional, Tuple
+from typing import Callable, Deque, Optional, Sequence, Tuple
 
 from serving.channel.messages import MAX_DATAGRAM, Message, decode, encode
 
@@ -33,7 +33,7 @@ class AsyncLink:
         self._buffer = memoryview(bytearray(MAX_DATAGRAM))
         self._on_message = on_message
         self._on_close = on_close
-        self._waiting: Deque[Tuple[bytes, int]] = collections.deque()
+        self._waiting: Deque[Tuple[bytes, Sequence[int]]] = collections.deque()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self.closed = False
         end.setblocking(False)
@@ -43,14 +43,14 @@ class AsyncLink:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._end.fileno(), self._readable)
 
-    def send(self, message: Message, fd: int = -1) -> None:
-        """Send a message, with a descriptor if given; after the end it does nothing."""
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Send a message, with descriptors if given; after the end it does nothing."""
         if self.closed:
             return
         data = encode(message)
-        if self._waiting or not self._try(data, fd):
-            # A copy: the caller may have closed its descriptor by the time this one is sent.
-            self._waiting.append((data, os.dup(fd) if fd >= 0 else -1))
+        if self._waiting or not self._try(data, fds):
+            # Copies: the caller may have closed its descriptors by the time these are sent.
+            self._waiting.append((data, [os.dup(fd) for fd in fds]))
             assert self._loop is not None
             self._loop.add_writer(self._end.fileno(), self._writable)
 
@@ -66,10 +66,10 @@ class AsyncLink:
         while self._waiting:
             self._drop_first()
 
-    def _try(self, data: bytes, fd: int) -> bool:
+    def _try(self, data: bytes, fds: Sequence[int]) -> bool:
         try:
-            if fd >= 0:
-                socket.send_fds(self._end, [data], [fd])
+            if fds:
+                socket.send_fds(self._end, [data], fds)
             else:
                 self._end.send(data)
         except BlockingIOError:
@@ -85,8 +85,8 @@ class AsyncLink:
         return True
 
     def _drop_first(self) -> None:
-        _, fd = self._waiting.popleft()
-        if fd >= 0:
+        _, fds = self._waiting.popleft()
+        for fd in fds:
             os.close(fd)
 
     def _writable(self) -> None:

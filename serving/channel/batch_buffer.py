@@ -21,7 +21,8 @@ from serving.tensor import Array, Tensor, element_count
 class BatchBuffer:
     """Owns an input and (where output sizes are known) an output segment for a while.
 
-    The last ``spare`` rows are for filler, not for requests.
+    The last ``spare`` rows are for filler, not for requests. A ``filled_elsewhere`` one has rows
+    that the worker reads from files of clients.
     """
 
     def __init__(
@@ -30,12 +31,16 @@ class BatchBuffer:
         arena: Arena,
         on_free: Callable[[BatchBuffer], None],
         spare: int = 0,
+        *,
+        filled_elsewhere: bool = False,
     ) -> None:
         self.layout = layout
         self._room = layout.rows - spare
         self._arena = arena
         self._on_free = on_free
-        self.input: Segment = arena.take(max(1, layout.input_bytes), writable_elsewhere=False)
+        self.input: Segment = arena.take(
+            max(1, layout.input_bytes), writable_elsewhere=filled_elsewhere
+        )
         self.output: Segment | None = None
         if layout.outputs is not None:
             try:
@@ -56,6 +61,11 @@ class BatchBuffer:
             return False
         return not self._has_strings or self._heap + text_bytes <= self.layout.input_bytes
 
+    @property
+    def room(self) -> int:
+        """How many rows can still be handed out."""
+        return self._room - self.filled
+
     def claim(self, rows: int) -> int:
         """Hand out the next rows; return the first."""
         first = self.filled
@@ -65,12 +75,14 @@ class BatchBuffer:
     def write(self, first: int, rows: int, tensors: Sequence[Tensor]) -> None:
         """Copy a request's tensors (in signature order, engine shapes) into its rows.
 
-        This is the one copy that a tensor makes on its way in.
+        This is the one copy that a tensor makes on its way in. Numbers without elements are left
+        to the worker.
         """
         for field, target, tensor in zip(self.layout.inputs, self._inputs, tensors, strict=True):
             array = tensor.array
             if array is None:
-                self._write_strings(field, first, tensor)
+                if field.dtype.is_bytes:
+                    self._write_strings(field, first, tensor)
             elif field.axis == 0:
                 target[first : first + rows] = array
             elif field.axis is None:

@@ -7,14 +7,17 @@ when the other side has died. ``BlockingLink`` is the worker's side; the master'
 
 from __future__ import annotations
 
+import array
 import socket
-import sys
 from typing import Optional, Tuple
 
 from serving.channel.messages import MAX_DATAGRAM, Message, decode, encode
 
 _BUFFER_BYTES = 1 << 20
-_ONE_FD = socket.CMSG_SPACE(4)
+MOST_FDS = 250
+"""Descriptors that travel with one message; the kernel takes 253."""
+
+_PASSED = socket.CMSG_SPACE(4 * MOST_FDS)
 
 
 def pair() -> Tuple[socket.socket, socket.socket]:
@@ -38,17 +41,17 @@ class BlockingLink:
         """Send one message; raises OSError when the master is gone."""
         self._end.send(encode(message))
 
-    def receive(self) -> Tuple[Optional[Message], int]:
-        """Wait for a message; ``(None, -1)`` at end of file. The int is a passed fd or -1.
+    def receive(self) -> Tuple[Optional[Message], Tuple[int, ...]]:
+        """Wait for a message, and the descriptors that came with it; None at end of file.
 
         Raises ValueError for what is no message.
         """
         try:
-            size, passed, _flags, _address = self._end.recvmsg_into([self._buffer], _ONE_FD)
+            size, passed, _flags, _address = self._end.recvmsg_into([self._buffer], _PASSED)
         except ConnectionResetError:
             # How the end of file looks when the master has hung up on answers it did not read.
-            return None, -1
+            return None, ()
         if not size:
-            return None, -1
-        fd = int.from_bytes(passed[0][2][:4], sys.byteorder) if passed else -1
-        return decode(bytes(self._buffer[:size])), fd
+            return None, ()
+        fds = tuple(array.array("i", passed[0][2])) if passed else ()
+        return decode(bytes(self._buffer[:size])), fds

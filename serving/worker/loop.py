@@ -20,14 +20,16 @@ import numpy as np
 
 from serving.backends.base import BackendError, Binding, DeviceLost
 from serving.channel import strings
-from serving.channel.layout import STRING_ENTRY_BYTES, Field, Layout, align
+from serving.channel.layout import STRING_ENTRY_BYTES, Layout, align
 from serving.channel.link import BlockingLink
 from serving.channel.messages import (
+    Afar,
     Define,
     Deny,
     Done,
     Failed,
     Forget,
+    ForgetFiles,
     Grant,
     Lend,
     Message,
@@ -36,10 +38,11 @@ from serving.channel.messages import (
     Written,
     cut,
 )
-from serving.channel.segment import Segment, view
-from serving.tensor import Array, BatchAxes, Signature, Tensor, element_count
+from serving.tensor import Array, BatchAxes, Signature, Tensor
+from serving.worker.client_files import ClientFiles, CutShort
 from serving.worker.host import Host, Hosted
 from serving.worker.memory import Mappings
+from serving.worker.rows import packed_bytes, rows_first, rows_of, string_rows
 
 _log = logging.getLogger("serving.worker")
 
@@ -91,11 +94,13 @@ class Slot:
         host: Host,
         mappings: Mappings,
         on_device_lost: Callable[[DeviceLost], None] = raise_it,
+        files: Optional[ClientFiles] = None,
     ) -> None:
         self._link = link
         self._on_device_lost = on_device_lost
         self._host = host
         self._mappings = mappings
+        self._files = ClientFiles() if files is None else files
         self._layouts: "dict[int, Layout]" = {}
         self._cache: "collections.OrderedDict[Tuple[int, ...], _Prepared]" = (
             collections.OrderedDict()
@@ -113,13 +118,13 @@ class Slot:
         """
         try:
             while True:
-                message, fd = self._link.receive()
+                message, fds = self._link.receive()
                 if message is None:
                     return
                 if isinstance(message, Run):
-                    self._link.send(self._answer(message))
+                    self._link.send(self._answer(message, fds))
                 else:
-                    self._note(message, fd)
+                    self._note(message, fds)
         except DeviceLost as error:
             self._on_device_lost(error)
         except BaseException:
@@ -142,13 +147,15 @@ class Slot:
         for key in [k for k in list(self._cache) if k[0] == model]:
             self._cache.pop(key, None)
 
-    def _note(self, message: Message, fd: int) -> None:
+    def _note(self, message: Message, fds: Sequence[int]) -> None:
         if isinstance(message, Lend):
-            self._mappings.lend(message, fd)
+            self._mappings.lend(message, fds[0])
         elif isinstance(message, Forget):
             for key in [k for k in self._cache if message.segment in (k[2], k[3])]:
                 del self._cache[key]
             self._mappings.forget(message.segment)
+        elif isinstance(message, ForgetFiles):
+            self._files.forget()
         elif isinstance(message, Define):
             for layout_id in message.drop:
                 self._layouts.pop(layout_id, None)
@@ -157,9 +164,9 @@ class Slot:
             layout = Layout.from_json(message.layout)
             self._layouts[layout.id] = layout
 
-    def _answer(self, run: Run) -> Message:
+    def _answer(self, run: Run, fds: Sequence[int]) -> Message:
         try:
-            return self._run(run)
+            return self._run(run, fds)
         except DeviceLost:
             raise
         except BackendError as error:
@@ -170,6 +177,8 @@ class Slot:
             return Failed(run.run, "cancelled", "nobody waits for this run")
         except Denied as denied:
             return Failed(run.run, denied.code, denied.message)
+        except CutShort as error:
+            return Failed(run.run, error.code, str(error))
         except MemoryError:
             return Failed(run.run, "execution_failed", "the worker's memory does not suffice")
         except Exception:
@@ -177,6 +186,8 @@ class Slot:
             return Failed(run.run, "internal", "the worker met an unexpected failure; see its log")
         finally:
             self._ends()
+            for fd in fds:
+                os.close(fd)
 
     def _begins(self, run: int, binding: Binding) -> None:
         """From here on a cancel reaches the binding; raises Unwanted if one came before."""
@@ -184,6 +195,10 @@ class Slot:
             if run in self._unwanted:
                 raise Unwanted
             self._current, self._binding = run, binding
+
+    def _is_wanted(self, run: int) -> bool:
+        with self._turn:
+            return run not in self._unwanted
 
     def _ends(self) -> None:
         """No cancel reaches the binding any more; one that was cancelled stays so: drop it."""
@@ -194,12 +209,14 @@ class Slot:
             for key in [k for k, kept in self._cache.items() if kept.binding is binding]:
                 del self._cache[key]
 
-    def _run(self, run: Run) -> Done:
+    def _run(self, run: Run, fds: Sequence[int]) -> Done:
         began = time.perf_counter_ns()
         hosted = self._host.get(run.model)
         layout = self._layouts[run.layout]
         prepared = self._prepare(run, hosted, layout)
         self._begins(run.run, prepared.binding)
+        if run.afar is not None:
+            self._read(run, run.afar, fds, hosted.model.signature, layout)
         for target, source in prepared.before:
             np.copyto(target, source)
         ready = time.perf_counter_ns()
@@ -220,6 +237,8 @@ class Slot:
         if outputs is None:
             for target, source in prepared.after:
                 np.copyto(target, source)
+            if run.afar is not None and self._is_wanted(run.run):
+                self._write_out(run, run.afar, fds, hosted.model.signature)
             written, segment = None, 0
         else:
             # Bound rows that did not fit may have neighbours: never pack over them.
@@ -230,6 +249,28 @@ class Slot:
             took_ms = (ran - ready) / 1e6
             _log.debug("ran %d rows in %.2f ms", run.rows, took_ms, extra={"request_id": run.ids})
         return Done(run.run, ready - began, ran - ready, done - ran, written, segment)
+
+    # -- files of clients ----------------------------------------------------------------------
+
+    def _read(
+        self, run: Run, afar: Afar, fds: Sequence[int], signature: Signature, layout: Layout
+    ) -> None:
+        """Read the rows that lie in files; those that nobody asked for are as the first."""
+        segment = self._mappings.get(run.input)
+        for copy in afar.reads:
+            self._files.read(fds, copy, segment.bytes, signature.inputs[copy.tensor].name)
+        if afar.asked < run.rows:
+            for tensor in {copy.tensor for copy in afar.reads}:
+                field = layout.inputs[tensor]
+                if field.axis is not None:
+                    rows = rows_of(segment, field, run)
+                    rows[afar.asked :] = rows[0]
+
+    def _write_out(self, run: Run, afar: Afar, fds: Sequence[int], signature: Signature) -> None:
+        memory = self._mappings.get(run.output).bytes if afar.writes else None
+        for copy in afar.writes:
+            assert memory is not None
+            self._files.write(fds, copy, memory, signature.outputs[copy.tensor].name)
 
     # -- binding ------------------------------------------------------------------------------
 
@@ -258,7 +299,7 @@ class Slot:
         outputs = []
         after = []
         for spec, field in zip(signature.outputs, layout.outputs):
-            rows = _rows(segment, field, run)
+            rows = rows_of(segment, field, run)
             if field.axis:
                 staged = np.empty(field.engine_shape(run.rows), rows.dtype)
                 after.append((rows, np.moveaxis(staged, field.axis, 0)))
@@ -280,9 +321,9 @@ class Slot:
         copies = []
         for spec, field in zip(signature.inputs, layout.inputs):
             if field.dtype.is_bytes:
-                tensors.append(_string_rows(segment, spec.name, field, run))
+                tensors.append(string_rows(segment, spec.name, field, run))
                 continue
-            rows = _rows(segment, field, run)
+            rows = rows_of(segment, field, run)
             if field.axis:
                 staged = np.empty(field.engine_shape(run.rows), rows.dtype)
                 copies.append((staged, np.moveaxis(rows, 0, field.axis)))
@@ -297,14 +338,14 @@ class Slot:
     ) -> Tuple[Tuple[Written, ...], int]:
         """Pack the outputs, rows first, into the output segment; ask for one if need be."""
         if axes.batched:
-            outputs = [_rows_first(t, axis) for t, axis in zip(outputs, axes.outputs)]
-        wanted = sum(align(_packed_bytes(tensor)) for tensor in outputs)
+            outputs = [rows_first(t, axis) for t, axis in zip(outputs, axes.outputs)]
+        wanted = sum(align(packed_bytes(tensor)) for tensor in outputs)
         if wanted and (not segment_id or self._mappings.get(segment_id).size < wanted):
             segment_id = self._ask(run, wanted)
         written = []
         at = 0
         for tensor in outputs:
-            size = _packed_bytes(tensor)
+            size = packed_bytes(tensor)
             if size:
                 memory = self._mappings.get(segment_id).bytes
                 if tensor.array is not None:
@@ -321,14 +362,14 @@ class Slot:
     def _ask(self, run: int, nbytes: int) -> int:
         self._link.send(More(run, nbytes))
         while True:
-            message, fd = self._link.receive()
+            message, fds = self._link.receive()
             if isinstance(message, Grant) and message.run == run:
                 return message.segment
             if isinstance(message, Deny) and message.run == run:
                 raise Denied(message)
             if message is None:
                 raise Denied(Deny(run, "unavailable", "the server is going down"))
-            self._note(message, fd)
+            self._note(message, fds)
 
 
 def _in_turn(hosted: Hosted, binding: Binding) -> Optional[Tuple[Tensor, ...]]:
@@ -337,42 +378,3 @@ def _in_turn(hosted: Hosted, binding: Binding) -> Optional[Tuple[Tensor, ...]]:
         return binding.run()
     with hosted.turn:
         return binding.run()
-
-
-def _rows(segment: Segment, field: Field, run: Run) -> Array:
-    """Return the run's rows of a field as an array over the segment, rows first."""
-    shape: Tuple[int, ...]
-    if field.axis is None:
-        start, shape = field.offset, field.row_shape
-    else:
-        start, shape = field.offset + run.first * field.row_bytes, (run.rows, *field.row_shape)
-    return view(segment, field.dtype, start, shape)
-
-
-def _string_rows(segment: Segment, name: str, field: Field, run: Run) -> Tensor:
-    rows = 1 if field.axis is None else run.rows
-    start = field.offset + (0 if field.axis is None else run.first * field.row_bytes)
-    items = strings.read(segment.bytes, start, rows * element_count(field.row_shape))
-    if field.axis:
-        shape = (rows, *field.row_shape)
-        moved = np.moveaxis(np.array(items, dtype=object).reshape(shape), 0, field.axis)
-        items = moved.reshape(-1).tolist()
-    return Tensor(name, field.dtype, field.engine_shape(rows), items=items)
-
-
-def _rows_first(tensor: Tensor, axis: Optional[int]) -> Tensor:
-    if not axis or len(tensor.shape) <= axis:
-        return tensor
-    shape = (tensor.shape[axis], *tensor.shape[:axis], *tensor.shape[axis + 1 :])
-    if tensor.array is not None:
-        return Tensor(tensor.name, tensor.dtype, shape, np.moveaxis(tensor.array, axis, 0))
-    grid = np.array(tensor.items, dtype=object).reshape(tensor.shape)
-    items = np.moveaxis(grid, axis, 0).reshape(-1).tolist()
-    return Tensor(tensor.name, tensor.dtype, shape, items=items)
-
-
-def _packed_bytes(tensor: Tensor) -> int:
-    if tensor.array is not None:
-        return int(tensor.array.nbytes)
-    items = tensor.items or ()
-    return STRING_ENTRY_BYTES * len(items) + sum(map(len, items))

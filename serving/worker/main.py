@@ -8,6 +8,7 @@ decides policy and nothing talks to the network.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import queue
@@ -16,7 +17,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, List, Union
+from typing import Any, List, Optional, Union
 
 import numpy as np
 
@@ -37,6 +38,8 @@ from serving.channel.messages import (
     cut,
 )
 from serving.devices import Device
+from serving.worker.bus_guard import BusGuard
+from serving.worker.client_files import ClientFiles
 from serving.worker.host import Host
 from serving.worker.loop import Slot
 from serving.worker.memory import Mappings, give_back_memory
@@ -64,6 +67,9 @@ def main() -> None:
         # A trial that eats the machine's memory must die before anything that serves.
         offer_to_the_oom_killer(1000)
     runs = [BlockingLink(socket.socket(fileno=fd)) for fd in options.run_fd]
+    guard = BusGuard()
+    if runs:
+        guard.install()
     mappings = Mappings()
     device = Device(options.device, options.device_index)
     Worker(
@@ -72,6 +78,7 @@ def main() -> None:
         Host(device, mappings, len(runs)),
         mappings,
         options.backend,
+        guard,
     ).run()
 
 
@@ -89,11 +96,13 @@ class Worker:
         host: Host,
         mappings: Mappings,
         backend: str = "",
+        guard: Optional[BusGuard] = None,
     ) -> None:
         self._control = control
         self._host = host
         self._backend = backend
-        self._slots = [Slot(link, host, mappings, self._device_lost) for link in runs]
+        files = ClientFiles(guard)
+        self._slots = [Slot(link, host, mappings, self._device_lost, files) for link in runs]
         self._to_load: "queue.SimpleQueue[Union[Load, Unload]]" = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -155,6 +164,10 @@ class Worker:
             os._exit(70)
 
     def _obey(self) -> None:
+        if self._slots and not self._backend:
+            # Nearly every model on a CPU runs on it, and until there is one nobody waits.
+            with contextlib.suppress(BackendError):  # who wants it hears why
+                self._host.backend("onnxruntime")
         while True:
             message = self._to_load.get()
             if isinstance(message, Load):

@@ -9,9 +9,9 @@ import signal
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_the_master(master: int) -> None:
-    """Ask the kernel for SIGKILL when the master dies: end of file needs a thread that runs."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_the_master(master: int, number: int = signal.SIGKILL) -> None:
+    """Ask the kernel for a signal when the master dies: end of file needs a thread that runs."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != master:
         os._exit(0)  # it died before we asked
 

@@ -82,13 +82,13 @@ class StageSlot:
         """Answer the run link until the master hangs up."""
         calls.set_caller(self._call)
         while True:
-            message, fd = self._link.receive()
+            message, fds = self._link.receive()
             if message is None:
                 return
             if isinstance(message, StageRun):
                 self._link.send(self._answer(message))
             else:
-                self._note(message, fd)
+                self._note(message, fds)
 
     def cancel(self, run: int) -> None:
         """Do not begin a run any more; of one that has begun, log where it is. Any thread."""
@@ -101,9 +101,9 @@ class StageSlot:
                 extra={"request_id": current.ids or None},
             )  # fmt: skip
 
-    def _note(self, message: Message, fd: int) -> None:
+    def _note(self, message: Message, fds: Sequence[int]) -> None:
         if isinstance(message, Lend):
-            self._mappings.lend(message, fd)
+            self._mappings.lend(message, fds[0])
         elif isinstance(message, Forget):
             self._mappings.forget(message.segment)
 
@@ -158,12 +158,12 @@ class StageSlot:
     def _hear(self, run: int) -> Message:
         """Wait for the answer to what was asked during a run."""
         while True:
-            message, fd = self._link.receive()
+            message, fds = self._link.receive()
             if message is None:
                 os._exit(0)  # the master is gone, or does not want this worker any more
             if isinstance(message, (Grant, Deny, CallDone, CallFailed)) and message.run == run:
                 return message
-            self._note(message, fd)
+            self._note(message, fds)
 
     # -- a call of a model ---------------------------------------------------------------------
 

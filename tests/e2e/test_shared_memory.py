@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,11 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from serving.frontends.grpc.stubs import inference_v2_pb2 as v2
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from tests.e2e.mindspore_recordings import PREDICT, tensor_of
 from tests.models.graph import build, save, value
-from tests.server import ServerProcess, call, serving
+from tests.server import ServerProcess, call, serving, until
 from tests.shared_objects import Objects, shared_objects
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,10 +32,14 @@ SCRIPT = Path(__file__).with_name("triton_memory_calls.py")
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 SYSTEM = "/v2/systemsharedmemory"
 INFER = "/v2/models/double/infer"
+WIDE_INFER = "/v2/models/wide/infer"
+WIDE = 8192
+LARGE = 2 * WIDE * 4
+"""Bytes of tensors that are left to workers."""
 
 
-def double(path: Path) -> Path:
-    ends = [value(name, "FP32", ["n", 4]) for name in ("x", "y")]
+def double(path: Path, columns: int = 4) -> Path:
+    ends = [value(name, "FP32", ["n", columns]) for name in ("x", "y")]
     return save(build([helper.make_node("Add", ["x", "x"], ["y"])], ends[:1], ends[1:]), path)
 
 
@@ -39,6 +47,7 @@ def double(path: Path) -> Path:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     double(folder / "double" / "1" / "model.onnx")
+    double(folder / "wide" / "1" / "model.onnx", WIDE)
     shutil.copytree(ROOT / "servables" / "digits", folder / "digits")
     return folder
 
@@ -169,6 +178,149 @@ def test_large_tensors_are_read_and_written_on_threads(
         status, found = server.post(INFER, {**asked, "id": padding})
         assert (status, found["outputs"][0]["parameters"]) == (200, places("out", size))
         assert objects.path("out").read_bytes() == (2 * rows).tobytes()
+
+
+def large(
+    server: ServerProcess, objects: Objects, word: str, seed: int, shape: tuple[int, int]
+) -> tuple[Any, Any]:
+    """Register regions of one more client; return what it asks, and what it is to find."""
+    rows = np.random.default_rng(seed).random(shape, np.float32)
+    data = bytes(16) + rows.tobytes()
+    for kind, first in (("in", data), ("out", bytes(LARGE + 32))):
+        name = f"{kind}-{word}"
+        assert register(server, name, objects.make(name, first), LARGE + 16)[0] == 200
+    asked = body(shape[0], places(f"in-{word}", LARGE, shared_memory_offset=16))
+    asked["inputs"][0]["shape"] = shape
+    asked["outputs"] = [{"name": "y", "parameters": places(f"out-{word}", LARGE + 16)}]
+    return asked, (2 * rows).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [("wide", (2, WIDE)), ("double", (LARGE // 16, 4))],
+    ids=["a few large rows", "more rows than a batch"],
+)
+def test_rows_that_a_worker_copies_are_those_of_their_client(
+    server: ServerProcess, objects: Objects, model: str, shape: tuple[int, int]
+) -> None:
+    clients = [large(server, objects, str(n), n, shape) for n in range(12)]
+
+    def ask(number: int) -> None:
+        asked, doubled = clients[number]
+        for _ in range(10):
+            objects.path(f"out-{number}").write_bytes(bytes(LARGE + 32))
+            status, found = server.post(INFER.replace("double", model), asked)
+            assert (status, found["outputs"][0]["parameters"]) == (
+                200,
+                places(f"out-{number}", LARGE),
+            )
+            assert found["outputs"][0]["shape"] == list(shape)
+            assert objects.path(f"out-{number}").read_bytes() == doubled + bytes(32)
+
+    with ThreadPoolExecutor(len(clients)) as threads:
+        list(threads.map(ask, range(len(clients))))
+
+
+def test_worker_lets_go_of_an_object_once_its_region_is_unregistered(
+    server: ServerProcess, objects: Objects
+) -> None:
+    asked, _ = large(server, objects, "kept", 5, (2, WIDE))
+    maps = [Path(f"/proc/{worker.pid}/maps") for worker in server.workers()]
+
+    def mapped() -> bool:
+        return any(objects.name("in-kept") in found.read_text() for found in maps)
+
+    for _ in range(2 * len(maps)):
+        assert server.post(WIDE_INFER, asked)[0] == 200
+    assert mapped(), "a place that is used again is mapped"
+    assert server.post(f"{SYSTEM}/region/in-kept/unregister", {})[0] == 200
+    until(lambda: not mapped(), 10, "the mapping's end")
+    assert server.post(WIDE_INFER, asked)[0] == 404
+    rows = np.full((2, WIDE), 3, np.float32)
+    key = objects.make("another", bytes(16) + rows.tobytes())
+    assert register(server, "in-kept", key, LARGE + 16)[0] == 200
+    assert server.post(WIDE_INFER, asked)[0] == 200
+    assert objects.path("out-kept").read_bytes()[:LARGE] == (2 * rows).tobytes()
+
+
+@pytest.mark.parametrize("wire", ["http", "grpc"])
+def test_large_output_that_does_not_fit_is_told_by_its_size(
+    server: ServerProcess, objects: Objects, wire: str
+) -> None:
+    asked, _ = large(server, objects, "small", 6, (2, WIDE))
+    if wire == "http":
+        asked["outputs"][0]["parameters"]["shared_memory_byte_size"] = LARGE - 4
+        for _ in range(3):
+            status, found = server.post(WIDE_INFER, asked)
+            assert (status, f"expected {LARGE} bytes" in found["error"]) == (400, True)
+    else:
+        message = v2.ModelInferRequest(model_name="wide")
+        tensors = (
+            message.inputs.add(name="x", datatype="FP32", shape=[2, WIDE]),
+            message.outputs.add(name="y"),
+        )
+        for tensor, said in zip(
+            tensors,
+            (places("in-small", LARGE, shared_memory_offset=16), places("out-small", LARGE - 4)),
+            strict=True,
+        ):
+            for key, value in said.items():
+                kind = "string_param" if isinstance(value, str) else "int64_param"
+                setattr(tensor.parameters[key], kind, value)
+        with grpc.insecure_channel(server.grpc) as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            for _ in range(3):
+                with pytest.raises(grpc.RpcError, match=f"expected {LARGE} bytes"):
+                    infer(message.SerializeToString(), timeout=30)
+    assert objects.path("out-small").read_bytes() == bytes(LARGE + 32)
+
+
+def test_client_that_cuts_its_object_short_meanwhile_hurts_nobody_else(
+    server: ServerProcess, objects: Objects
+) -> None:
+    workers = [worker.pid for worker in server.workers()]
+    bad, doubled = large(server, objects, "bad", 99, (2, WIDE))
+    clients = [large(server, objects, str(n), n, (2, WIDE)) for n in range(32)]
+    path = objects.path("in-bad")
+    kept = path.read_bytes()
+    done = threading.Event()
+    outcomes: collections.Counter[int] = collections.Counter()
+
+    def cut() -> None:
+        while not done.is_set():
+            with path.open("r+b") as file:
+                file.truncate(4096)
+                file.truncate(LARGE + 16)
+                file.write(kept)
+
+    def ask_badly() -> None:
+        while not done.is_set():
+            status, found = server.post(WIDE_INFER, bad)
+            outcomes[status] += 1
+            if status != 200:
+                assert status == 400, found
+                assert "bytes in the object" in found["error"]
+
+    def ask(number: int) -> None:
+        asked, right = clients[number]
+        for _ in range(12):
+            objects.path(f"out-{number}").write_bytes(bytes(LARGE + 32))
+            status, found = server.post(WIDE_INFER, asked)
+            assert status == 200, found
+            assert objects.path(f"out-{number}").read_bytes()[:LARGE] == right
+
+    with ThreadPoolExecutor(len(clients) + 4) as threads:
+        spoiling = [threads.submit(job) for job in (cut, ask_badly, ask_badly, ask_badly)]
+        try:
+            list(threads.map(ask, range(len(clients))))
+        finally:
+            done.set()
+        for job in spoiling:
+            job.result(timeout=30)
+    assert outcomes[400], "no object was cut short in time"
+    assert server.post(WIDE_INFER, bad)[0] == 200
+    assert objects.path("out-bad").read_bytes()[:LARGE] == doubled
+    assert [worker.pid for worker in server.workers()] == workers
 
 
 def test_one_request_reads_no_more_than_its_limit(server: ServerProcess, objects: Objects) -> None:

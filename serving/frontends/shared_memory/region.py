@@ -2,7 +2,8 @@
 
 The object belongs to the client, who may cut it short at any time. A mapping of it would then end
 this process with SIGBUS, so nothing is mapped: ``preadv`` and ``pwritev`` come back short instead,
-and that is an error of one request. Any thread may read and write.
+and that is an error of one request. Any thread may read and write; large tensors are copied by the
+worker that runs them, which gets the descriptor for it (``span``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import weakref
 
 import numpy as np
 
-from serving.errors import InvalidRequest, NotFound
+from serving.errors import InvalidRequest, NotFound, RegionRange
+from serving.request import FileSpan
 
 LONGEST_KEY_BYTES = 255
 """What the kernel takes as one name."""
@@ -66,6 +68,10 @@ class Region:
         if self.offset + at + size > there:
             text = "the shared memory object is shorter than the range"
             raise _outside(text, self, at, size, where, f"{there} bytes in the object")
+
+    def span(self, at: int, size: int) -> FileSpan:
+        """Return the place of ``size`` bytes in the object, for whoever copies them himself."""
+        return FileSpan(self, self._fd, self.offset + at, size)
 
     def read(self, at: int, size: int, where: str) -> memoryview:
         """Return a private copy of ``size`` bytes from ``at`` on; raises InvalidRequest."""
@@ -146,10 +152,9 @@ def _missing(key: str, where: str) -> NotFound:
 
 def _outside(
     text: str, region: Region, at: int, size: int, where: str, given: str = ""
-) -> InvalidRequest:
-    return InvalidRequest(
+) -> RegionRange:
+    return RegionRange(
         text,
-        code="region_range",
         where=where,
         expected=f"{size} bytes at offset {at} of {region.name} (which begins at {region.offset})",
         given=given,

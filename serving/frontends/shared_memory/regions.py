@@ -6,6 +6,8 @@ it is unregistered.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from serving.errors import InvalidRequest, NotFound, Overloaded
 from serving.frontends.shared_memory.region import Region
 
@@ -19,13 +21,15 @@ class Regions:
     """Made by the master when clients may use shared memory; changed on the event loop only.
 
     ``most_bytes`` bounds all regions together: an open object keeps its memory, even when its
-    client has removed the name. ``request_bytes`` is how much one request may read.
+    client has removed the name. ``request_bytes`` is how much one request may read. Whoever keeps
+    what was looked up is to forget it when ``on_unregister`` calls him.
     """
 
     def __init__(self, most_bytes: int, request_bytes: int) -> None:
         self.request_bytes = request_bytes
         self._most_bytes = most_bytes
         self._known: dict[str, Region] = {}
+        self.on_unregister: list[Callable[[], None]] = []
 
     def register(self, name: str, key: str, offset: int, size: int) -> None:
         """Add a region. Raises InvalidRequest, NotFound for the object, Overloaded."""
@@ -53,6 +57,8 @@ class Regions:
             self._known.clear()
         else:
             self._known.pop(name, None)
+        for told in self.on_unregister:
+            told()
 
     def status(self, name: str | None = None) -> dict[str, Region]:
         """Return one region, or all, by name; raises NotFound."""

@@ -4,25 +4,33 @@ Source: Triton's system shared memory extension: ``shared_memory_region``, ``_by
 ``_offset`` (into the region) stand among the parameters of an input or of a wanted output.
 
 Codecs collect the parameters and leave inputs without elements (``Sharing``); then the regions are
-looked up (``Shared``, on the event loop), and tensors are read and written (on any thread).
+looked up (``Shared``, on the event loop). Large numbers stay where they are: the worker that runs
+them copies them (``elsewhere``). Other tensors are read and written here (on any thread).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from serving.errors import InvalidRequest, TooLarge
 from serving.frontends import raw_tensor, v2_parameters
 from serving.frontends.fit import check_text
+from serving.frontends.plan import InputPlan, plan_for
 from serving.frontends.shared_memory.region import Region
 from serving.frontends.shared_memory.regions import LARGEST, Regions
 from serving.frontends.v2_parameters import Scalar
-from serving.request import InferRequest
-from serving.tensor import TEXT, Tensor
+from serving.request import Description, Elsewhere, FileSpan, InferRequest
+from serving.tensor import BOOL, TEXT, Tensor, element_count
 
 ON_LOOP_BYTES = 1 << 20
 """More is read and written where others do not wait for it."""
+
+ELSEWHERE_BYTES = 32 << 10
+"""Less is copied faster here than a worker is told where it lies."""
+
+MOST_ELSEWHERE = 16
+"""Tensors of one request that its worker copies: a run has many requests, and one message."""
 
 _PREFIX = "shared_memory_"
 _REGION, _SIZE, _OFFSET = f"{_PREFIX}region", f"{_PREFIX}byte_size", f"{_PREFIX}offset"
@@ -95,6 +103,31 @@ class Shared(NamedTuple):
         """How much there may be to write."""
         return sum(place.size for place in self.outputs.values())
 
+    def check(self) -> None:
+        """Raise InvalidRequest for a place that is not in its object any more."""
+        for side, places in (("inputs", self.inputs), ("outputs", self.outputs)):
+            for name, place in places.items():
+                place.region.check(place.at, place.size, f"{side}.{name}.parameters")
+
+    def elsewhere(self, request: InferRequest, description: Description) -> Elsewhere | None:
+        """Return where a worker finds the tensors; None for those that are to be copied here.
+
+        It copies bytes as they are, rows from one place to another: nothing of a pipeline, no
+        strings, no BOOL (which has to be looked at), no rows on another axis than the first or more
+        than a batch has (of which each run would copy a little), and nothing that has not the size
+        of its shape.
+        """
+        count = len(self.inputs) + len(self.outputs)
+        size = self.input_bytes + self.output_bytes
+        if description.method or count > MOST_ELSEWHERE or size < ELSEWHERE_BYTES:
+            return None
+        plans = plan_for(description).by_name
+        for tensor in request.inputs:
+            place = self.inputs.get(tensor.name)
+            if place is not None and not _as_it_is(tensor, place, plans[tensor.name], description):
+                return None
+        return Elsewhere(_spans(self.inputs), _spans(self.outputs))
+
     def fill(self, request: InferRequest) -> InferRequest:
         """Return the request with the elements of its inputs.
 
@@ -114,20 +147,37 @@ class Shared(NamedTuple):
             check_text(value.items or (), where)
         return Tensor(name, dtype, shape, value.array, value.items)
 
-    def store(self, outputs: Iterable[Tensor]) -> dict[str, dict[str, str | int]]:
+    def store(
+        self, outputs: Iterable[Tensor], stored: Collection[str] = ()
+    ) -> dict[str, dict[str, str | int]]:
         """Write outputs to their places; return the parameters that say so, by name.
 
-        Raises InvalidRequest for one that does not fit.
+        Those in ``stored`` are there already. Raises InvalidRequest for one that does not fit.
         """
         told: dict[str, dict[str, str | int]] = {}
         for tensor in outputs:
             place = self.outputs.get(tensor.name)
             if place is not None:
-                size = _write(tensor, place)
+                size = tensor.nbytes if tensor.name in stored else _write(tensor, place)
                 told[tensor.name] = {_REGION: place.name, _SIZE: size}
                 if place.at:
                     told[tensor.name][_OFFSET] = place.at
         return told
+
+
+def _as_it_is(tensor: Tensor, place: Place, plan: InputPlan, description: Description) -> bool:
+    dtype = tensor.dtype
+    if dtype.is_bytes or dtype is BOOL or not place.size:
+        return False
+    if place.size != element_count(tensor.shape) * dtype.itemsize:
+        return False
+    if not description.batch.batched:
+        return True
+    return plan.axis == 0 and tensor.shape[0] <= description.max_batch_size
+
+
+def _spans(places: Mapping[str, Place]) -> dict[str, FileSpan]:
+    return {name: place.region.span(place.at, place.size) for name, place in places.items()}
 
 
 def _write(tensor: Tensor, place: Place) -> int:

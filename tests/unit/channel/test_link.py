@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from serving.channel.async_link import AsyncLink
-from serving.channel.link import BlockingLink, pair
+from serving.channel.link import MOST_FDS, BlockingLink, pair
 from serving.channel.messages import (
-    DONE_KIND,
     MAX_DATAGRAM,
+    Afar,
     Define,
     Failed,
     Forget,
@@ -24,9 +24,11 @@ from serving.channel.messages import (
     Message,
     Ping,
     Pong,
+    Run,
     Stop,
     encode,
 )
+from serving.channel.messages.wire import DONE_KIND
 
 TOO_MANY = 20_000
 """Messages that no socket buffer of a link holds; each is kept by the kernel in 512 bytes up."""
@@ -91,17 +93,33 @@ async def test_link_passes_a_descriptor_with_its_message(
     fd = os.memfd_create("test")
     try:
         os.write(fd, b"the same file")
-        master.link.send(Lend(7, 13, False), fd)
+        master.link.send(Lend(7, 13, False), (fd,))
         master.link.send(Forget(7))
         worker = BlockingLink(theirs)
-        message, passed = worker.receive()
+        message, (passed,) = worker.receive()
         assert message == Lend(7, 13, False)
         try:
             assert passed != fd
             assert os.pread(passed, 99, 0) == b"the same file"
         finally:
             os.close(passed)
-        assert worker.receive() == (Forget(7), -1)
+        assert worker.receive() == (Forget(7), ())
+    finally:
+        os.close(fd)
+
+
+async def test_link_passes_as_many_descriptors_as_it_says(
+    ends: tuple[Master, socket.socket],
+) -> None:
+    master, theirs = ends
+    fd = os.memfd_create("test")
+    run = Run(1, 2, 3, 4, 5, 6, 7, "", Afar(7, (), ()))
+    try:
+        master.link.send(run, (fd,) * MOST_FDS)
+        message, passed = BlockingLink(theirs).receive()
+        for each in passed:
+            os.close(each)
+        assert (message, len(set(passed))) == (run, MOST_FDS)
     finally:
         os.close(fd)
 
@@ -138,13 +156,13 @@ async def test_link_sends_a_descriptor_late_although_its_owner_has_closed_it(
         master.link.send(Forget(serial))
     fd = os.memfd_create("trimmed")
     os.write(fd, b"still here")
-    master.link.send(Lend(1, 10, False), fd)
+    master.link.send(Lend(1, 10, False), (fd,))
     os.close(fd)
     with open(os.devnull) as other:  # takes the number that has come free
         assert other.fileno() == fd
         worker = BlockingLink(theirs)
         assert len(await asyncio.to_thread(drain, worker, TOO_MANY)) == TOO_MANY
-        message, passed = await asyncio.to_thread(worker.receive)
+        message, (passed,) = await asyncio.to_thread(worker.receive)
     assert message == Lend(1, 10, False)
     try:
         assert os.pread(passed, 99, 0) == b"still here"
@@ -159,7 +177,7 @@ async def test_link_that_is_closed_with_messages_waiting_keeps_no_descriptor() -
     for serial in range(TOO_MANY):
         master.link.send(Forget(serial))
     fd = os.memfd_create("lent")
-    master.link.send(Lend(1, 1, False), fd)
+    master.link.send(Lend(1, 1, False), (fd,))
     os.close(fd)
     master.link.close()
     theirs.close()
@@ -199,7 +217,7 @@ def test_worker_sees_that_the_master_hung_up(unread: bool) -> None:
         if unread:
             worker.send(Pong(1))
         ours.close()
-        assert worker.receive() == (None, -1)
+        assert worker.receive() == (None, ())
 
 
 async def test_link_refuses_a_message_that_is_too_long_and_goes_on(
@@ -211,7 +229,7 @@ async def test_link_refuses_a_message_that_is_too_long_and_goes_on(
     longest = Define({"x": "y" * (MAX_DATAGRAM - len(encode(Define({"x": ""}))))})
     assert len(encode(longest)) == MAX_DATAGRAM
     master.link.send(longest)
-    assert BlockingLink(theirs).receive() == (longest, -1)
+    assert BlockingLink(theirs).receive() == (longest, ())
     assert master.ends == 0
 
 
@@ -225,7 +243,7 @@ async def test_link_that_cannot_send_a_message_ends_instead_of_losing_it(
         master.link.send(Define({"x": "y" * (MAX_DATAGRAM // 2)}))
         await until(lambda: master.ends, "the link's end")
     assert "could not be sent: Message too long" in caplog.text
-    assert BlockingLink(theirs).receive() == (None, -1)
+    assert BlockingLink(theirs).receive() == (None, ())
 
 
 GARBAGE = {

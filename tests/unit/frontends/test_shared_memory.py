@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,17 @@ from serving.frontends.shared_memory import gate, regions, sharing
 from serving.frontends.shared_memory.region import Region
 from serving.frontends.shared_memory.regions import Regions
 from serving.frontends.shared_memory.sharing import Sharing
-from serving.request import InferRequest
-from serving.tensor import BOOL, BYTES, FP32, TEXT, Tensor
+from serving.request import Description, Elsewhere, InferRequest
+from serving.tensor import (
+    BOOL,
+    BYTES,
+    FP32,
+    TEXT,
+    BatchAxes,
+    Signature,
+    Tensor,
+    TensorSpec,
+)  # fmt: skip
 from tests.shared_objects import Objects, shared_objects
 
 
@@ -132,6 +142,10 @@ def test_strings_are_read_out_of_regions_and_written_into_them(
         request = shared.fill(InferRequest("m", (Tensor("x", dtype, (3,)), own)))
         assert request.inputs[0].items == [b"abc", b"", "é".encode()]
         assert request.inputs[1] is own
+    before = objects.path("out").read_bytes()
+    text = Tensor("y", FP32, (3,), np.ones(3, np.float32))
+    assert shared.store([text], ["y"]) == {"y": places("out", 12, 4)}
+    assert objects.path("out").read_bytes() == before, "what is stored is not written again"
     told = shared.store([Tensor("y", BYTES, (3,), items=[b"abc", b"", "é".encode()])])
     assert told == {"y": places("out", len(data), 4)}
     assert objects.path("out").read_bytes() == bytes(12) + data + bytes(28 - len(data))
@@ -158,6 +172,69 @@ def test_what_is_read_is_held_against_type_and_shape(known: Regions, objects: Ob
         with pytest.raises(InvalidRequest) as refused:
             shared.fill(InferRequest("m", (Tensor("x", dtype, shape),)))
         assert refused.value.code == code
+
+
+def described(axis: int | None, **changed: Any) -> Description:
+    spec = TensorSpec("x", FP32, ("n", 100, 100))
+    batched = axis is not None
+    axes = BatchAxes(batched, "", (axis,) if batched else (), (0,) if batched else ())
+    found = Description("m", 1, Signature((spec,), (spec,)), axes, 8, "onnx")
+    return replace(found, **changed)
+
+
+def asked(objects: Objects, tensor: Tensor, size: int, **changed: Any) -> Elsewhere | None:
+    known = Regions(most_bytes=1 << 20, request_bytes=1 << 20)
+    known.register("in", objects.make("in", bytes(size + 10)), 6, size + 4)
+    said = Sharing({"x": places("in", size, 4)}, {"x": places("in", size)})
+    description = described(**{"axis": 0, **changed})
+    return said.found(known).elsewhere(InferRequest("m", (tensor,)), description)
+
+
+def test_large_numbers_are_left_to_workers_which_are_told_their_place(objects: Objects) -> None:
+    for axis in (0, None):  # of a model without batches every row is whole
+        found = asked(objects, Tensor("x", FP32, (1, 100, 100)), 40_000, axis=axis)
+        assert found is not None
+        source, target = found.sources["x"], found.targets["x"]
+        assert (source.at, source.size, target.at, target.size) == (10, 40_000, 6, 40_000)
+        assert os.fstat(source.fd).st_ino == objects.path("in").stat().st_ino
+
+
+@pytest.mark.parametrize(
+    ("tensor", "size", "changed"),
+    [
+        (Tensor("x", FP32, (1, 10, 100)), 4_000, {}),  # small
+        (Tensor("x", FP32, (1, 100, 100)), 40_004, {}),  # another size than its shape's
+        (Tensor("x", FP32, (9, 100, 100)), 360_000, {}),  # more rows than a batch
+        (Tensor("x", BOOL, (4, 100, 100)), 40_000, {}),
+        (Tensor("x", BYTES, (1, 100, 100)), 40_000, {}),
+        (Tensor("x", FP32, (1, 100, 100)), 40_000, {"axis": 1}),
+        (Tensor("x", FP32, (1, 100, 100)), 40_000, {"method": "predict"}),
+    ],
+)
+def test_what_is_not_copied_as_it_is_is_read_here(
+    objects: Objects, tensor: Tensor, size: int, changed: dict[str, Any]
+) -> None:
+    assert asked(objects, tensor, size, **changed) is None
+
+
+def test_place_is_checked_anew_at_each_use(known: Regions, objects: Objects) -> None:
+    known.register("in", objects.make("in", bytes(64)), 0, 64)
+    shared = Sharing({"x": places("in", 64)}, {}).found(known)
+    shared.check()
+    os.truncate(objects.path("in"), 63)
+    with pytest.raises(InvalidRequest, match="shorter than the range"):
+        shared.check()
+
+
+def test_regions_tell_when_some_are_forgotten(known: Regions, objects: Objects) -> None:
+    told: list[int] = []
+    known.on_unregister.append(lambda: told.append(len(known.status())))
+    known.register("r", objects.make("a", bytes(4)), 0, 4)
+    with pytest.raises(InvalidRequest):
+        known.register("r", "/a", 0, 4)
+    known.find("r", "")
+    known.unregister("r")
+    assert told == [0]
 
 
 def test_one_request_reads_so_much_and_no_more(known: Regions, objects: Objects) -> None:
