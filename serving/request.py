@@ -38,6 +38,26 @@ class Description:
     labels: Mapping[str, int] = field(default_factory=dict)
 
 
+class FileSpan(NamedTuple):
+    """``size`` bytes from ``at`` on of a client's file, which ``holder`` keeps open as ``fd``."""
+
+    holder: object
+    fd: int
+    at: int
+    size: int
+
+
+class Elsewhere(NamedTuple):
+    """Tensors of a request that lie in files of its client, by name.
+
+    The inputs in ``sources`` are numbers without elements: a worker reads those. ``targets`` are
+    the places where it may write outputs (see ``stored`` of the response).
+    """
+
+    sources: Mapping[str, FileSpan]
+    targets: Mapping[str, FileSpan]
+
+
 class InferRequest(NamedTuple):
     """One request for one method of one servable (a tuple: a frozen dataclass takes 1 µs more).
 
@@ -59,16 +79,18 @@ class InferRequest(NamedTuple):
     sequence: str = ""
     parameters: Mapping[str, Any] = MappingProxyType({})
     generation: int = 0
+    elsewhere: Optional[Elsewhere] = None
 
 
 class InferResponse:
     """The answer: outputs that may be views of shared memory until ``release`` is called.
 
     Whoever receives it encodes it and calls ``release`` exactly once (later calls do nothing);
-    after that the arrays must not be touched.
+    after that the arrays must not be touched. The outputs in ``stored`` are at the places that
+    the request named for them.
     """
 
-    __slots__ = ("_release", "id", "outputs", "parameters", "servable", "version")
+    __slots__ = ("_release", "id", "outputs", "parameters", "servable", "stored", "version")
 
     def __init__(
         self,
@@ -83,6 +105,7 @@ class InferResponse:
         self.id = id
         self.outputs = outputs
         self.parameters: Dict[str, Any] = {}
+        self.stored: Tuple[str, ...] = ()
         self._release = release
 
     def release(self) -> None:
@@ -94,3 +117,9 @@ class InferResponse:
 
 Listener = Callable[[Union[InferResponse, BaseException]], None]
 """Takes what a request came to: the response, or what went wrong."""
+
+RowsListener = Callable[[int, int, Union[InferResponse, BaseException]], None]
+"""Takes what some of the callers who came together came to: from which number on, how many, what.
+
+A response has a row for each, in their order.
+"""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from serving.channel.layout import FieldShape
 from serving.errors import InvalidRequest, did_you_mean, listing
 from serving.request import Description, InferRequest
-from serving.tensor import Dim, Tensor, TensorSpec, shape_text
+from serving.tensor import Dim, Tensor, TensorSpec, element_count, shape_text
 
 Look = tuple[object, ...]
 """Names, dtypes and shapes of a request: everything but its values."""
@@ -68,7 +68,7 @@ def admit(request: InferRequest, description: Description) -> Admission:
         fields,
         shared,
         None if outputs == tuple(range(len(description.signature.outputs))) else outputs,
-        sum(t.nbytes for t in tensors if not t.dtype.is_bytes),
+        sum(element_count(t.shape) * t.dtype.itemsize for t in tensors if not t.dtype.is_bytes),
         any(t.dtype.is_bytes for t in tensors),
     )
 

@@ -45,12 +45,23 @@ class ShapeClass:
 
 
 class Batch:
-    """Rows that may run together. ``open`` while further requests may join."""
+    """Rows that may run together. ``open`` while further requests may join.
 
-    def __init__(self, shape: ShapeClass, key: tuple[object, ...], buffer: BatchBuffer) -> None:
+    It is either of requests all of whose tensors are here, or of ones with some ``elsewhere``.
+    """
+
+    def __init__(
+        self,
+        shape: ShapeClass,
+        key: tuple[object, ...],
+        buffer: BatchBuffer,
+        *,
+        elsewhere: bool = False,
+    ) -> None:
         self.shape = shape
         self.key = key
         self.buffer = buffer
+        self.elsewhere = elsewhere
         self.open = True
         self.tickets: collections.deque[Ticket] = collections.deque()
         buffer.hold()
@@ -62,6 +73,12 @@ class Batch:
         self.buffer.write(ticket.first, ticket.rows, ticket.inputs)
         self.buffer.hold()  # the ticket's: until its answer is encoded
         self.tickets.append(ticket)
+
+    def untie(self) -> None:
+        """Let requests that came together stand here each by itself."""
+        self.tickets = collections.deque(
+            [single for ticket in self.tickets for single in ticket.untie()]
+        )
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take back rows that no worker has seen; the rows behind them move up."""

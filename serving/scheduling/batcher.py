@@ -3,7 +3,8 @@
 What waits is shared evenly by the slots that serve the servable, counting what they run already,
 so that eight waiting requests do not go as one batch to one worker while its neighbour is about
 to be idle. A run takes no more than its share, no more than ``max_batch_size``, and no more than
-what experience says a batch gains from.
+what experience says a batch gains from. While the workers are not pressed it takes fewer yet: those
+in a batch wait for each other, and that has to be worth what it saves those behind them.
 
 While a slot is free nothing waits, with two exceptions: settings that ask for it
 (``max_queue_delay_ms``), and company that experience says is about to come (``expected_rows``):
@@ -12,9 +13,13 @@ then the share is waited for while the last arrival is not longer ago than ``pat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+_LEAST_IDLE = 0.02
+"""Workers are never taken for busier than this leaves: one late request ends any queue."""
 
 
 class Waiting(NamedTuple):
@@ -24,6 +29,8 @@ class Waiting(NamedTuple):
     ``total_rows`` counts all that wait, ``running_rows`` what slots are at; ``oldest_s`` is how
     long the first has waited and ``quiet_s`` how long ago the last came. ``closed`` says that
     no more may join the head, ``lingers`` that the event loop may be about to bring some.
+    A run takes ``fixed_s`` and ``row_s`` for each row (0: not known), and the slot has lately been
+    ``busy`` for such a part of the time.
     """
 
     rows: Sequence[int]
@@ -36,6 +43,9 @@ class Waiting(NamedTuple):
     quiet_s: float = 0.0
     patience_s: float = 0.0
     lingers: bool = False
+    fixed_s: float = 0.0
+    row_s: float = 0.0
+    busy: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,10 @@ def decide(waiting: Waiting, slots: int, limits: Limits) -> Decision:
     if waiting.lingers and not waiting.closed and total < min(most, waiting.best_rows):
         return Decision(wait_s=0.0)
     inside = total + waiting.running_rows + waiting.expected_rows
-    share = max(1, min(most, waiting.best_rows, -(-inside // max(1, slots))))
+    share = -(-inside // max(1, slots))
+    if not limits.max_queue_delay_s:
+        share = min(share, _soonest(waiting, slots))
+    share = max(1, min(most, waiting.best_rows, share))
     in_vain = False
     if waiting.expected_rows and total < share and not waiting.closed:
         remaining = waiting.patience_s - waiting.quiet_s
@@ -91,3 +104,18 @@ def decide(waiting: Waiting, slots: int, limits: Limits) -> Decision:
         if taken >= share:
             break
     return Decision(count, in_vain=in_vain)
+
+
+def _soonest(waiting: Waiting, slots: int) -> int:
+    """Return the rows of a run with which those who wait are answered soonest on average.
+
+    Where a slot has m rows to run, k at a time, each run takes fixed + k row, the last of the m / k
+    runs ends with the sum of all, and the mean of their ends is least for k = sqrt(m fixed / row).
+    What comes meanwhile waits behind them too: with slots busy for a part b of the time, m stands
+    for m / (1 - b), which under full load asks for the largest batch that pays.
+    """
+    if not waiting.row_s:
+        return 1 << 30
+    mine = (waiting.total_rows + waiting.expected_rows) / max(1, slots)
+    idle = max(_LEAST_IDLE, 1.0 - waiting.busy)
+    return math.ceil(math.sqrt(mine * waiting.fixed_s / waiting.row_s / idle))

@@ -44,6 +44,7 @@ class Cost:
         self._runs = 0
         self._best = 0
         self._fixed_s = 0.0
+        self._row_s = 0.0
 
     def ran(self, rows: int, seconds: float) -> None:
         """Learn from a run."""
@@ -59,7 +60,7 @@ class Cost:
             self._forget()
         if self._runs < _EAGER_RUNS or self._runs % _JUDGED_EVERY == 0:
             self._best = self._judge()
-            self._fixed_s = self._fit()
+            self._fixed_s, self._row_s = self._fit()
 
     def best_rows(self, limit: int) -> int:
         """Return the rows beyond which a larger batch gains nothing, at most ``limit``.
@@ -72,6 +73,11 @@ class Cost:
     def fixed_s(self) -> float:
         """Seconds that a run costs however few its rows are: what joining two runs saves."""
         return self._fixed_s + RUN_OVERHEAD_S
+
+    @property
+    def row_s(self) -> float:
+        """Seconds that each row adds to a run; 0 while runs of one size only are known."""
+        return self._row_s
 
     def _known(self) -> dict[int, _Size]:
         return {k: s for k, s in sorted(self._sizes.items()) if s.runs >= _KNOWN_RUNS}
@@ -86,15 +92,15 @@ class Cost:
             return 1 << (best - 1)  # try it: under load all runs are large, and may be too large
         return 1 << (best + 1 if best == max(known) else best)
 
-    def _fit(self) -> float:
+    def _fit(self) -> tuple[float, float]:
         known = list(self._known().values())
         if not known:
-            return 0.0
+            return 0.0, 0.0
         small, large = known[0], known[-1]
         if large.rows <= small.rows:
-            return small.seconds / 4  # nothing to compare with yet
-        slope = (large.seconds - small.seconds) / (large.rows - small.rows)
-        return min(max(0.0, small.seconds - slope * small.rows), small.seconds)
+            return small.seconds / 4, 0.0  # nothing to compare with yet
+        slope = max(0.0, (large.seconds - small.seconds) / (large.rows - small.rows))
+        return min(max(0.0, small.seconds - slope * small.rows), small.seconds), slope
 
     def _forget(self) -> None:
         """Let the sizes that are not used any more be tried again: they were learned long ago."""

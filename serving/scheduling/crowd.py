@@ -24,15 +24,23 @@ class Crowd:
         self.waiting = 0
         self.waiting_bytes = 0
 
-    def entered(self, nbytes: int) -> None:
-        """One more waits."""
-        self.waiting += 1
+    def entered(self, nbytes: int, requests: int = 1) -> None:
+        """So many more wait."""
+        self.waiting += requests
         self.waiting_bytes += nbytes
 
-    def left(self, nbytes: int) -> None:
-        """One fewer waits."""
-        self.waiting -= 1
+    def left(self, nbytes: int, requests: int = 1) -> None:
+        """So many fewer wait."""
+        self.waiting -= requests
         self.waiting_bytes -= nbytes
+
+    def has_room(self, nbytes: int, requests: int) -> bool:
+        """Return whether ``room`` would let in so many requests, one after the other."""
+        limits = self.limits
+        return (
+            self.waiting + requests <= limits.requests
+            and self.waiting_bytes + nbytes <= limits.nbytes
+        )
 
     def room(self, nbytes: int, drain: Drain, rows_ahead: int) -> None:
         """Raise Overloaded when the server holds all the waiting requests that it may.

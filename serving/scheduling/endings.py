@@ -47,6 +47,7 @@ class Endings:
             for piece in flight.pieces:
                 self._advance(piece, done, now)
             return
+        flight.untie()
         try:
             results = self._results(flight, done)
         except ServingError as error:
@@ -61,6 +62,7 @@ class Endings:
         if flight.scratch is not None:
             self._arena.give(flight.scratch)
         flight.line.statistics.failed_runs += 1
+        flight.untie()
         error = from_wire(failed.code, failed.message)
         if flight.overdue:
             error = run_timeout(flight.terms.timeout_s)
@@ -75,6 +77,7 @@ class Endings:
         """A run's worker is lost: each request is run again as suspicion says, or has its error."""
         if loss.cause is Cause.HUNG and not flight.overdue:
             loss = Loss(Cause.ENDED, loss.how)  # another slot of that worker held it up
+        flight.untie()
         terms, alone = flight.terms, len(flight.pieces) == 1
         suspects: list[Ticket] = []
         for ticket in flight.wanted:
@@ -124,8 +127,8 @@ class Endings:
         if ticket.closed:
             return
         let_go(ticket)
-        ticket.line.outstanding -= 1
-        ticket.line.statistics.fail(error, time.monotonic() - ticket.born)
+        ticket.line.outstanding -= ticket.callers
+        ticket.line.statistics.fail(error, time.monotonic() - ticket.born, ticket.callers)
         _log.debug("failed: %s", error, extra=who(ticket))
         ticket.fail(error)
 
@@ -190,9 +193,9 @@ class Endings:
         except ServingError as error:
             self.fail(ticket, error)
             return
-        line.outstanding -= 1
+        line.outstanding -= ticket.callers
         born = ticket.born
-        line.statistics.answered(ticket.rows, now - born, ticket.sent - born, done)
+        line.statistics.answered(ticket.rows, now - born, ticket.sent - born, done, ticket.callers)
         for run in ticket.earlier:
             line.statistics.spent(run)
         if _log.isEnabledFor(logging.DEBUG):

@@ -40,10 +40,23 @@ class Flight:
         """The requests that still want what the run does for them."""
         return [piece.ticket for piece in self.pieces if not piece.stale]
 
+    def untie(self) -> None:
+        """Let requests that came together each have a piece of its own."""
+        self.pieces = [single for piece in self.pieces for single in _untied(piece)]
+
     @property
     def suspect(self) -> bool:
         """Whether some request in it was run before, and in vain."""
         return any(piece.attempt for piece in self.pieces)
+
+
+def _untied(piece: Piece) -> list[Piece]:
+    if piece.stale:
+        return [piece]
+    singles = piece.ticket.untie()
+    if singles[0] is piece.ticket:
+        return [piece]
+    return [Piece(single, 0, 1, 0) for single in singles]
 
 
 class Flights(dict[int, Flight]):

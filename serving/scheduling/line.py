@@ -6,25 +6,25 @@ the queue is only for what found no buffer, and is ordered by priority, deadline
 
 from __future__ import annotations
 
-import collections
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from serving.channel.arena import Arena
-from serving.channel.batch_buffer import BatchBuffer
 from serving.errors import Overloaded
 from serving.request import Description, InferRequest
 from serving.scheduling.admission import Admission, Look, admit, look
 from serving.scheduling.batch import Batch, ShapeClass
 from serving.scheduling.batcher import Limits, Waiting
+from serving.scheduling.batches import Batches
 from serving.scheduling.company import Company
 from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.drain import Drain
 from serving.scheduling.pace import Pace
 from serving.scheduling.piece import Piece
 from serving.scheduling.refusal import full_queue
+from serving.scheduling.sheaf import Sheaf
 from serving.scheduling.slot import Slot
 from serving.scheduling.speeds import Speeds
 from serving.scheduling.statistics import LineStatistics, unanswered
@@ -33,8 +33,6 @@ from serving.statistics import VersionStatistics
 from serving.tensor import fixed_batch
 
 _LOOKS_REMEMBERED = 1024
-_BUFFER_BYTES = 32 << 20
-_HEAP_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,8 @@ class LineSettings:
 class Line:
     """Owns the tickets of one version from claim until they are sent to a worker.
 
-    ``spare`` rows of its buffers are for filler; it has ``speeds`` once its workers are on several
-    kinds of devices. Every request brings a multiple of ``instance_rows``, which ``snapshot``
-    counts as one row.
+    It has ``speeds`` once its workers are on several kinds of devices. Every request brings a
+    multiple of ``instance_rows``, which ``snapshot`` counts as one row.
     """
 
     def __init__(
@@ -74,7 +71,6 @@ class Line:
         self.max_batch = self.fixed or (settings.max_batch_size if description.batch.batched else 1)
         self.limits = Limits(self.max_batch, settings.max_queue_delay_s)
         self.slots = 1
-        self.spare = 0
         self.speeds: Speeds | None = None
         self.waiting = 0
         self.waiting_bytes = 0
@@ -86,18 +82,24 @@ class Line:
         self._instance_rows = instance_rows
         self._verdicts: dict[Look, tuple[Admission, ShapeClass]] = {}
         self._shapes: dict[tuple[object, ...], ShapeClass] = {}
-        self._open: dict[tuple[object, ...], Batch] = {}
-        self._pending: collections.deque[Batch] = collections.deque()
+        self.batches = Batches(arena, description.batch.batched, self.max_batch, self.fixed)
         self._queue: list[tuple[int, float, int, Ticket]] = []
         self._arrival = itertools.count()
-        self._buffers = 0
         self._running = 0
         self._running_rows = 0
         self._company = Company()
         self._drain = Drain()
         self._pace = Pace()
-        self.on_free: Callable[[], None] = lambda: None
         self.on_wait: Callable[[Line], None] = lambda _line: None
+
+    def served_by(self, slots: int, spare: int) -> None:
+        """Know how many slots there are, and how many rows of buffers they need for filler."""
+        self.slots = self.batches.slots = slots
+        self.batches.spare = max(self.batches.spare, spare)
+
+    def when_free(self, tell: Callable[[], None]) -> None:
+        """Tell when a buffer has come free."""
+        self.batches.on_free = tell
 
     def gears_on(self, slot: Slot) -> tuple[int, ...] | None:
         """Return the only numbers of rows that a run has on a slot, None where any will do.
@@ -133,6 +135,21 @@ class Line:
             raise full_queue(name, most, (self.waiting, held), self._drain, self._ahead)
         self._crowd.room(more_bytes, self._drain, self._ahead)
 
+    def has_room(self, more_bytes: int, requests: int) -> bool:
+        """Return whether ``room`` would let in so many requests, one after the other."""
+        settings = self.settings
+        return (
+            self.waiting + requests <= settings.max_queue_size
+            and self.waiting_bytes + more_bytes <= settings.max_queue_bytes
+            and self._crowd.has_room(more_bytes, requests)
+        )
+
+    @property
+    def ties_rows(self) -> bool:
+        """Whether callers of one row each may come as one ticket."""
+        axes = self.description.batch
+        return axes.batched and axes.inputs == (0,) and not self.fixed
+
     @property
     def prospect(self) -> str:
         """How many wait here, and how long that takes as far as is known; for messages."""
@@ -146,7 +163,7 @@ class Line:
 
     def take(self, ticket: Ticket) -> None:
         """Take a ticket in: into rows if a buffer is free, else into the queue."""
-        if self._queue or not self._place(ticket):
+        if self._queue or not self.batches.place(ticket, running=self._running > 0):
             self._enqueue(ticket)
         self._entered(ticket)
         self._company.arrived(ticket.born, self._ahead)
@@ -165,7 +182,7 @@ class Line:
         if batch is not None:
             batch.withdraw(ticket)
             ticket.batch = None
-            self._close_if_empty(batch)
+            self.batches.close_if_empty(batch)
 
     def refill(self) -> tuple[Ticket, Overloaded] | None:
         """Move queued tickets into rows while there are buffers.
@@ -175,10 +192,10 @@ class Line:
         while self._queue:
             ticket = self._queue[0][3]
             try:
-                if ticket.waiting and not self._place(ticket):
+                if ticket.waiting and not self.batches.place(ticket, running=self._running > 0):
                     return None
             except Overloaded as error:
-                if self._arena.used_bytes and not self._buffers:
+                if self._arena.used_bytes and not self.batches.buffers:
                     return None  # memory of other servables will come free
                 return ticket, error
             heapq.heappop(self._queue)
@@ -188,19 +205,26 @@ class Line:
 
     def oldest(self) -> float | None:
         """Return when the first committed ticket came, or None if nothing can run."""
-        head = self._head()
+        head = self.batches.head()
         return None if head is None else head.tickets[0].born
 
-    def waiting_view(self, now: float, turn_s: float) -> tuple[Batch, Waiting] | None:
-        """Return the batch whose turn it is, as the batcher sees it; for ``turn_s`` see Pace."""
-        head = self._head()
+    def waiting_view(self, now: float, turn_s: float, slot: Slot) -> tuple[Batch, Waiting] | None:
+        """Return the batch whose turn it is, as the batcher sees it for a free slot.
+
+        For ``turn_s`` see Pace. What a row costs is said only where it is the same for every row:
+        a run that is filled up takes as long for one row as for all.
+        """
+        head = self.batches.head()
         if head is None:
             return None
         rows: list[int] = []
         for ticket in head.tickets:
             if not ticket.committed or len(rows) >= self.max_batch:
                 break
-            rows.append(ticket.rows - ticket.dispatched)
+            if ticket.callers == 1:
+                rows.append(ticket.rows - ticket.dispatched)
+            else:
+                rows += [1] * ticket.rows
         cost = head.shape.cost
         inside = self._ahead
         learns = self.limits.max_queue_delay_s is None
@@ -218,6 +242,9 @@ class Line:
             learns
             and self._waiting_rows < best
             and self._pace.lingers(now, turn_s, self._waiting_rows),
+            cost.fixed_s,
+            0.0 if self.fixed or self.gears_on(slot) else cost.row_s,
+            slot.occupancy.share(now),
         )
 
     def overdue(self, now: float) -> list[Ticket]:
@@ -225,7 +252,7 @@ class Line:
 
         Their timers are about to say so too, but a loop that is busy runs them late.
         """
-        head = self._head() if self._limited else None
+        head = self.batches.head() if self._limited else None
         if head is None:
             return []
         return [t for t in head.tickets if t.request.deadline and t.request.deadline <= now]
@@ -262,32 +289,34 @@ class Line:
             self._waiting_rows -= rows
             if ticket.dispatched == ticket.rows:
                 self._left(batch.tickets.popleft())
-                self._close_if_empty(batch)
+                self.batches.close_if_empty(batch)
             return [piece]
         pieces = []
-        for _ in range(requests):
+        while requests > 0:
             ticket = batch.tickets.popleft()
+            if isinstance(ticket, Sheaf) and ticket.callers > requests:
+                batch.tickets.appendleft(ticket.split(requests))
+            requests -= ticket.callers
             sent = ticket.dispatched
             rows = ticket.rows - sent
             pieces.append(Piece(ticket, sent, rows, ticket.attempts))
             ticket.dispatched = ticket.rows
             self._waiting_rows -= rows
             self._left(ticket)
-        self._close_if_empty(batch)
+        self.batches.close_if_empty(batch)
         return pieces
 
     def move_out(self, batch: Batch) -> None:
         """Place anew what still waits in a batch: the rows behind its last run become filler."""
-        if batch.open:
-            del self._open[batch.key]
-            batch.open = False
+        self.batches.close(batch)
+        batch.untie()
         for ticket in list(batch.tickets):
             self.withdraw(ticket)
             self._return(ticket)
 
     def everyone(self) -> Iterator[Ticket]:
         """Iterate over all tickets that wait, in rows or in the queue."""
-        for batch in list(self._pending):
+        for batch in list(self.batches):
             yield from list(batch.tickets)
         yield from [entry[3] for entry in list(self._queue) if entry[3].waiting]
 
@@ -321,123 +350,34 @@ class Line:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _head(self) -> Batch | None:
-        for batch in self._pending:
-            if batch.tickets and batch.tickets[0].committed:
-                return batch
-        return None
-
     def _return(self, ticket: Ticket) -> None:
         ticket.waiting = True
         ticket.restart()
         self._entered(ticket)
-        if not self._place(ticket):
+        if not self.batches.place(ticket, running=self._running > 0):
             self._enqueue(ticket)
 
     def _entered(self, ticket: Ticket) -> None:
-        self.waiting += 1
+        self.waiting += ticket.callers
         self.waiting_bytes += ticket.nbytes
         self._waiting_rows += ticket.rows
         self._limited += ticket.request.deadline is not None
-        self._crowd.entered(ticket.nbytes)
-        if self.waiting == 1:
+        self._crowd.entered(ticket.nbytes, ticket.callers)
+        if self.waiting == ticket.callers:
             self.on_wait(self)
 
     def _enqueue(self, ticket: Ticket) -> None:
         deadline = ticket.request.deadline
         key = float("inf") if deadline is None else deadline
         priority = -1 if ticket.alone else ticket.request.priority
-        heapq.heappush(self._queue, (priority, key, next(self._arrival), ticket))
-
-    def _place(self, ticket: Ticket) -> bool:
-        shape = ticket.shape
-        key: tuple[object, ...] = (shape,)
-        if ticket.admission.shared:
-            key = (shape, *_shared_values(ticket))
-        batch = None if ticket.alone else self._open.get(key)
-        if batch is not None:
-            if batch.buffer.fits(ticket.rows, ticket.text):
-                batch.put(ticket)
-                return True
-            batch.open = False
-            del self._open[key]
-        # Buffers that only answers hold do not count: one call may keep many answers until the
-        # last of its requests is through, and that one may be the request that wants a buffer.
-        if len(self._pending) >= self.slots + 2:
-            return False
-        buffer = self._new_buffer(shape, ticket)
-        if buffer is None:
-            return False
-        batch = Batch(shape, key, buffer)
-        batch.put(ticket)
-        self._pending.append(batch)
-        large = ticket.rows > self.max_batch
-        batch.open = not (ticket.alone or large) and self.description.batch.batched
-        if batch.open:
-            self._open[key] = batch
-        return True
-
-    def _new_buffer(self, shape: ShapeClass, ticket: Ticket) -> BatchBuffer | None:
-        heap = max(_HEAP_BYTES, ticket.text) if shape.has_strings else 0
-        layout = shape.layout(self._rows_for(shape, ticket), heap)
-        try:
-            buffer = BatchBuffer(layout, self._arena, self._freed, self._spare)
-        except Overloaded:
-            # One of ours will come free. Those that only answers hold do not count: the answers
-            # may be of the very call whose last request waits here.
-            if self._pending or self._running:
-                return None
-            raise
-        self._buffers += 1
-        return buffer
-
-    def _rows_for(self, shape: ShapeClass, ticket: Ticket) -> int:
-        if not self.description.batch.batched:
-            return 1
-        rows = ticket.rows
-        if not ticket.alone and rows <= self.max_batch:
-            affordable = _BUFFER_BYTES // max(1, shape.row_bytes)
-            rows = max(rows, min(self.max_batch * self.slots, affordable))
-        unit = self.fixed or 1
-        return -(-rows // unit) * unit + self._spare
-
-    @property
-    def _spare(self) -> int:
-        """Rows of a buffer that only filler may take."""
-        return self.spare if self.description.batch.batched and not self.fixed else 0
-
-    def _freed(self, _buffer: BatchBuffer) -> None:
-        self._buffers -= 1
-        self.on_free()
+        for single in ticket.untie():
+            heapq.heappush(self._queue, (priority, key, next(self._arrival), single))
 
     def _left(self, ticket: Ticket) -> None:
         if ticket.waiting:
             ticket.waiting = False
-            self.waiting -= 1
+            self.waiting -= ticket.callers
             self.waiting_bytes -= ticket.nbytes
             self._limited -= ticket.request.deadline is not None
-            self._crowd.left(ticket.nbytes)
+            self._crowd.left(ticket.nbytes, ticket.callers)
             self._waiting_rows -= ticket.rows - ticket.dispatched
-
-    def _close_if_empty(self, batch: Batch) -> None:
-        """A batch whose rows have all been sent takes no more: the next begins at row 0.
-
-        So a run's rows nearly always begin at row 0 of a buffer, and the worker finds the
-        binding for them in its cache.
-        """
-        if batch.tickets:
-            return
-        if batch.open:
-            del self._open[batch.key]
-        batch.open = False
-        self._pending.remove(batch)
-        batch.buffer.release()
-
-
-def _shared_values(ticket: Ticket) -> Iterator[bytes]:
-    for index in ticket.admission.shared:
-        tensor = ticket.inputs[index]
-        if tensor.array is not None:
-            yield tensor.array.tobytes()
-        else:
-            yield repr(tensor.items).encode()

@@ -78,7 +78,8 @@ def respond(ticket: Ticket, signature: Signature, axes: BatchAxes) -> InferRespo
     """Build the answer of a ticket whose rows have all been run."""
     batch = ticket.batch
     assert batch is not None
-    if ticket.parts:
+    packed = bool(ticket.parts)
+    if packed:
         if sum(part.rows for part in ticket.parts) != ticket.rows:
             # Other parts' outputs went to their rows as foreseen, these did not fit there.
             raise _uneven(signature.outputs[0].name)
@@ -96,7 +97,10 @@ def respond(ticket: Ticket, signature: Signature, axes: BatchAxes) -> InferRespo
     request = ticket.request
     description = ticket.line.description
     release = functools.partial(let_go, ticket)
-    return InferResponse(description.servable, description.version, request.id, chosen, release)
+    response = InferResponse(description.servable, description.version, request.id, chosen, release)
+    if ticket.stored and not packed:
+        response.stored = ticket.stored
+    return response
 
 
 def let_go(ticket: Ticket) -> None:

@@ -1,21 +1,16 @@
-"""Carries out what batcher and placement decide: sends runs to slots, hands answers back.
+"""Takes requests into lines, hands what workers say to those who wait, and gives up what is lost.
 
-All of it happens on the event loop. A pump is requested whenever something may be able to run
-(a commit, a slot or a buffer that came free) and happens once at the end of the loop's turn, so
-that requests which arrive together run together.
+All of it happens on the event loop. Runs are sent by the pump.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
-from dataclasses import replace
 
 from serving.channel.arena import Arena
-from serving.channel.messages import Done, Failed, Message, More, Run
-from serving.channel.segment import Segment
+from serving.channel.messages import Done, Failed, Message, More
 from serving.devices import KINDS
 from serving.errors import (
     Cancelled,
@@ -25,17 +20,12 @@ from serving.errors import (
     ServingError,
     Unavailable,
 )
-from serving.gears import next_gear
-from serving.request import InferRequest
-from serving.scheduling.alarm import Alarm
-from serving.scheduling.batch import Batch, ShapeClass
-from serving.scheduling.batcher import decide
+from serving.request import InferRequest, RowsListener
 from serving.scheduling.endings import Endings, who
-from serving.scheduling.filling import limits_on, part_on, spare_rows
-from serving.scheduling.flight import Flight, Flights
+from serving.scheduling.filling import spare_rows
 from serving.scheduling.line import Line
-from serving.scheduling.piece import Piece
-from serving.scheduling.placement import SlotView, choose
+from serving.scheduling.pump import Pump
+from serving.scheduling.sheaf import Sheaf, SheafClaim
 from serving.scheduling.slot import Slot
 from serving.scheduling.speeds import Speeds
 from serving.scheduling.suspicion import Loss, RunTerms, no_worker
@@ -55,13 +45,9 @@ class Scheduler:
         self.endings = Endings(arena)
         self._lines: dict[int, Line] = {}
         self._terms: dict[int, RunTerms] = {}
-        self._busy: dict[int, Line] = {}  # those in which somebody waits
         self._slots: list[Slot] = []
-        self.flights = Flights()
-        self._run_ids = itertools.count(1)
-        self._pump_requested = False
-        self._pump_ended = 0.0
-        self._alarm = Alarm(self.pump_soon)
+        self._pump = Pump(arena, self._slots, self._terms, self)
+        self.flights = self._pump.flights
         self.late_answers = 0
         self.no_worker = ""
 
@@ -70,8 +56,8 @@ class Scheduler:
     def add_line(self, line: Line, terms: RunTerms | None = None) -> None:
         """Open a waiting room; ``terms`` are those of its runs, by default without a limit."""
         self._terms[line.model] = RunTerms() if terms is None else terms
-        line.on_free = self.pump_soon
-        line.on_wait = self._waits
+        line.when_free(self._pump.soon)
+        line.on_wait = self._pump.waits
         self._lines[line.model] = line
         self.count_slots()
 
@@ -94,7 +80,7 @@ class Scheduler:
                 self._withdraw(ticket)
                 self.endings.fail(ticket, error)
         self._lines.pop(line.model, None)
-        self._busy.pop(line.model, None)
+        self._pump.forget(line)
         self._terms.pop(line.model, None)
 
     def fail_line(self, line: Line, error: ServingError) -> None:
@@ -137,13 +123,12 @@ class Scheduler:
         """Tell every line how many slots serve it; call when models or slots changed."""
         for line in self._lines.values():
             mine = [slot for slot in self._slots if line.model in slot.models]
-            line.slots = max(1, len(mine))
-            for slot in mine:
-                line.spare = max(line.spare, spare_rows(slot.gears.get(line.model)))
+            spare = [spare_rows(slot.gears.get(line.model)) for slot in mine]
+            line.served_by(max(1, len(mine)), max(spare, default=0))
             if line.speeds is None and len({slot.device.kind for slot in mine}) > 1:
                 line.speeds = Speeds()
             if line.waiting:
-                self._waits(line)
+                self._pump.waits(line)
         self.pump_soon()
 
     def remove_slot(self, slot: Slot) -> None:
@@ -182,6 +167,11 @@ class Scheduler:
         for slot in self._slots:
             slot.forget(segment_id)
 
+    def forget_files(self) -> None:
+        """Clients have taken files back: workers let go of them."""
+        for slot in self._slots:
+            slot.forget_files()
+
     def has_slot(self, model: int) -> bool:
         """Return whether some worker has a model loaded."""
         return any(model in slot.models for slot in self._slots)
@@ -217,7 +207,7 @@ class Scheduler:
             left = deadline - ticket.born
             if left <= 0:
                 raise _expired(line)
-            ticket.timer = asyncio.get_running_loop().call_later(left, self._expire, ticket)
+            ticket.timer = asyncio.get_running_loop().call_later(left, self.expire, ticket)
         try:
             line.take(ticket)
         except ServingError:
@@ -228,6 +218,40 @@ class Scheduler:
         line.statistics.requests += 1
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("claimed %d rows", ticket.rows, extra=who(ticket))
+
+    def take_rows(
+        self, line: Line, request: InferRequest, listener: RowsListener
+    ) -> SheafClaim | None:
+        """Take in and commit a request whose rows are callers of their own; see ``TakesRows``.
+
+        None where they must come one by one; raises InvalidRequest.
+        """
+        if self.no_worker or not line.ties_rows:
+            return None
+        claim = SheafClaim(listener)
+        sheaf = Sheaf(claim, 0, request, line, time.monotonic())
+        callers = sheaf.callers
+        if not line.has_room(sheaf.nbytes, callers):
+            return None
+        line.outstanding += callers
+        line.statistics.requests += callers
+        rest: Sheaf | None = sheaf
+        while rest is not None:
+            sheaf, most = rest, line.batches.joinable(rest.shape)
+            rest = sheaf.split(most) if sheaf.rows > most else None
+            try:
+                line.take(sheaf)
+            except ServingError as error:
+                self.endings.fail(sheaf, error)
+        self.pump_soon()
+        return claim
+
+    def abandon_row(self, claim: SheafClaim, caller: int) -> None:
+        """Withdraw one of the callers of ``take_rows``, who from here on has a ticket alone."""
+        sheaf = claim.sheaf_with(caller)
+        if sheaf is None or self._untied(sheaf):
+            self.abandon(claim.singles[caller])
+        # else it is being answered
 
     def commit(self, ticket: Ticket) -> None:
         """Let a claimed request run."""
@@ -255,9 +279,11 @@ class Scheduler:
             return
         flight = self.flights.pop(slot.busy)
         slot.busy = 0
-        flight.line.landed(flight.asked, time.monotonic())
-        if self._busy:
-            self._pump()  # the worker need not wait until its answers are written
+        now = time.monotonic()
+        slot.occupancy.ended(now)
+        flight.line.landed(flight.asked, now)
+        if self._pump.waited_for:
+            self._pump.now()  # the worker need not wait until its answers are written
         try:
             if isinstance(message, Done):
                 self.endings.finished(flight, message)
@@ -269,168 +295,43 @@ class Scheduler:
                 self.endings.fail(ticket, _broken())
         flight.buffer.release()
         flight.line.answered(time.monotonic())
-        if self._busy:
-            self.pump_soon()
+        if self._pump.waited_for:
+            self._pump.soon()
 
     # -- the pump ------------------------------------------------------------------------------
 
     def pump_soon(self) -> None:
         """Ask for a pump at the end of this turn of the loop."""
-        if not self._pump_requested:
-            self._pump_requested = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        self._pump.soon()
 
     def close(self) -> None:
         """Stop waking up; the last act of a server."""
-        self._alarm.close()
+        self._pump.close()
 
-    def _waits(self, line: Line) -> None:
-        self._busy[line.model] = line
+    def refuse(self, ticket: Ticket, error: ServingError) -> None:
+        """Fail a request that has left its line; see ``Refusals``."""
+        self.endings.fail(ticket, error)
 
-    def _pump(self) -> None:
-        self._pump_requested = False
-        try:
-            self._dispatch_all()
-        except Exception:
-            # Nobody would ever answer what waits: better refused than lost.
-            _log.exception("the scheduler broke on what waits; it is refused")
-            for line in list(self._busy.values()):
-                self.fail_line(line, _broken())
-
-    def _dispatch_all(self) -> None:
-        for busy in list(self._busy.values()):
-            while refused := busy.refill():
-                busy.withdraw(refused[0])
-                self.endings.fail(*refused)
-            if not busy.waiting:
-                del self._busy[busy.model]
-        now = time.monotonic()
-        turn_s = now - self._pump_ended
-        waits: list[float] = []
-        held: set[int] = set()
-        # Where all slots are taken nobody else's turn comes: to ask each line in turn for its slot
-        # made 64 requests for 64 servables wait 30 times as long as 64 for one.
-        while self._has_free_slot() and (line := self._next(held)) is not None:
-            slot = self._free_slot(line)
-            if slot is None or not self._dispatch(line, slot, now, turn_s, waits):
-                held.add(line.model)
-        wait_s = min(waits, default=None)
-        if wait_s == 0.0:
-            self.pump_soon()
-        else:
-            self._alarm.set(wait_s)
-        self._pump_ended = time.monotonic()
-
-    def _next(self, held: set[int]) -> Line | None:
-        """Return the line whose head has waited longest.
-
-        It is asked for anew after each run, so that a busy servable does not starve a quiet one
-        on the same workers.
-        """
-        found: Line | None = None
-        longest = 0.0
-        for line in self._busy.values():
-            if line.waiting and line.model not in held:
-                born = line.oldest()
-                if born is not None and (found is None or born < longest):
-                    found, longest = line, born
-        return found
-
-    def _dispatch(
-        self, line: Line, slot: Slot, now: float, turn_s: float, waits: list[float]
-    ) -> bool:
-        for late in line.overdue(now):
-            self._expire(late)
-        view = line.waiting_view(now, turn_s)
-        if view is None:
-            return False
-        batch, waiting = view
-        gears = line.gears_on(slot)
-        # A model frozen to a batch size takes as long for one row as for all: nothing to split.
-        limits = limits_on(line.limits, gears)
-        if line.speeds is not None and not line.fixed:
-            share = line.speeds.share(slot.device.kind, limits.max_batch_size, waiting.rows[0])
-            limits = replace(limits, max_batch_size=share)
-        decision = decide(waiting, 1 if line.fixed else line.slots, limits)
-        if decision.wait_s is not None:
-            waits.append(decision.wait_s)
-        if not decision.requests:
-            return False
-        part_rows = part_on(decision.part_rows, waiting.rows[0], gears)
-        if gears is not None and not _has_room(batch, gears, decision.requests, part_rows):
-            if batch.tickets[0].dispatched:
-                return False
-            line.move_out(batch)  # into buffers with room for filler
+    def _untied(self, sheaf: Sheaf) -> bool:
+        """Untie a sheaf where it stands; returns whether it waited or ran."""
+        if sheaf.waiting and sheaf.batch is not None:
+            sheaf.batch.untie()
             return True
-        buffer = batch.buffer
-        buffer.hold()  # the run's, taken before the batch may let go of it
-        pieces = line.cut(batch, decision.requests, part_rows)
-        for piece in pieces:
-            if not piece.offset:
-                piece.ticket.sent = now
-        line.sent(sum([piece.rows for piece in pieces]), now, decision.in_vain, batch.shape)
-        self._send(line, batch, pieces, slot)
-        return True
+        for flight in self.flights.values():
+            if any(piece.ticket is sheaf and not piece.stale for piece in flight.pieces):
+                flight.untie()
+                return True
+        return False
 
-    def _send(self, line: Line, batch: Batch, pieces: list[Piece], slot: Slot) -> None:
-        buffer = batch.buffer
-        first = pieces[0].ticket.first + pieces[0].offset
-        rows = asked = sum([piece.rows for piece in pieces])
-        whole = line.fixed or next_gear(line.gears_on(slot), rows)
-        if rows < whole:
-            line.move_out(batch)  # else the filler would overwrite the rows that wait behind
-            buffer.filled = max(buffer.filled, first + whole)
-            buffer.repeat(first, first + rows, whole - rows)
-            rows = whole
-        scratch = self._scratch(batch.shape) if buffer.output is None else None
-        run = Run(
-            next(self._run_ids),
-            line.model,
-            buffer.layout.id,
-            buffer.input.id,
-            buffer.output.id if buffer.output else (scratch.id if scratch else 0),
-            first,
-            rows,
-            " ".join(p.ticket.request.id for p in pieces if p.ticket.request.id),
-        )
-        segments = [s for s in (buffer.input, buffer.output, scratch) if s is not None]
-        self.flights[run.run] = Flight(
-            run.run, line, batch.shape, buffer, first, rows, asked, pieces, slot, scratch,
-            self._terms[line.model],
-        )  # fmt: skip
-        slot.send(run, buffer.layout, segments)
+    def expire(self, ticket: Ticket) -> None:
+        """Fail a request whose deadline has passed; see ``Refusals``."""
+        if not ticket.closed:
+            self._withdraw(ticket)
+            self.endings.fail(ticket, _expired(ticket.line))
 
-    def _scratch(self, shape: ShapeClass) -> Segment | None:
-        """Lend in advance what the last such run needed; the worker asks if it is too little."""
-        if not shape.last_output_bytes:
-            return None
-        try:
-            return self._arena.take(shape.last_output_bytes, writable_elsewhere=True)
-        except Overloaded:
-            return None
-
-    def _has_free_slot(self) -> bool:
-        return any(not slot.busy for slot in self._slots)
-
-    def _free_slot(self, line: Line) -> Slot | None:
-        free = [slot for slot in self._slots if not slot.busy and line.model in slot.models]
-        if len(free) < 2:
-            return free[0] if free else None
-        busy: dict[str, int] = {}
-        for slot in self._slots:
-            busy[slot.worker] = busy.get(slot.worker, 0) + bool(slot.busy)
-        speeds = line.speeds
-        views = [
-            SlotView(
-                i,
-                busy[slot.worker],
-                slot.latest_run,
-                0.0 if speeds is None else speeds.row_s(slot.device.kind),
-            )
-            for i, slot in enumerate(free)
-        ]
-        index = choose(views)
-        return None if index is None else free[index]
+    def broke(self, line: Line) -> None:
+        """Fail all who wait in a line: better refused than lost; see ``Refusals``."""
+        self.fail_line(line, _broken())
 
     # -- endings -------------------------------------------------------------------------------
 
@@ -440,11 +341,6 @@ class Scheduler:
             mine = any(piece.ticket is ticket for piece in flight.pieces)
             if mine and all(wanted is ticket for wanted in flight.wanted):
                 flight.slot.cancel(flight.id)
-
-    def _expire(self, ticket: Ticket) -> None:
-        if not ticket.closed:
-            self._withdraw(ticket)
-            self.endings.fail(ticket, _expired(ticket.line))
 
     def _lend_more(self, slot: Slot, more: More) -> None:
         flight = self.flights.get(more.run)
@@ -460,17 +356,6 @@ class Scheduler:
             self._arena.give(flight.scratch)
         flight.scratch = segment
         slot.grant(more.run, segment)
-
-
-def _has_room(batch: Batch, gears: tuple[int, ...], requests: int, part_rows: int) -> bool:
-    """Return whether the buffer of a run has the rows of its gear.
-
-    It was made before a worker with gears was there, if it has not.
-    """
-    tickets = list(itertools.islice(batch.tickets, requests))
-    rows = part_rows or sum(ticket.rows - ticket.dispatched for ticket in tickets)
-    head = tickets[0]
-    return head.first + head.dispatched + next_gear(gears, rows) <= batch.buffer.layout.rows
 
 
 def _broken() -> ServingError:

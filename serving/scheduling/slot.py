@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
 from serving.channel.async_link import AsyncLink
 from serving.channel.layout import Layout
-from serving.channel.messages import Define, Deny, Forget, Grant, Lend, Message, Run
+from serving.channel.messages import (
+    Define,
+    Deny,
+    Forget,
+    ForgetFiles,
+    Grant,
+    Lend,
+    Message,
+    Run,
+)
 from serving.channel.segment import Segment
 from serving.devices import Device
+from serving.scheduling.occupancy import Occupancy
 
 CPU = Device()
 NO_GEARS: Mapping[int, tuple[int, ...]] = MappingProxyType({})
@@ -49,6 +59,7 @@ class Slot:
         self._events = events
         self._cancel = cancel
         self._lent: set[int] = set()
+        self._sent_files = False
         self._defined: dict[int, None] = {}
         self.models = models
         self.worker = worker
@@ -57,6 +68,7 @@ class Slot:
         self.runs = 0
         self.rows = 0
         self.busy = 0
+        self.occupancy = Occupancy()
         self.latest_run = 0
         self.lost = False
         self.apart = False
@@ -69,8 +81,10 @@ class Slot:
         """Hang up."""
         self._link.close()
 
-    def send(self, run: Run, layout: Layout, segments: list[Segment]) -> None:
-        """Send a run, behind everything that the worker needs to know for it."""
+    def send(
+        self, run: Run, layout: Layout, segments: list[Segment], fds: Sequence[int] = ()
+    ) -> None:
+        """Send a run and its descriptors, behind everything that the worker needs to know."""
         for segment in segments:
             self._lend(segment)
         if layout.id not in self._defined:
@@ -85,7 +99,8 @@ class Slot:
         self.latest_run = run.run
         self.runs += 1
         self.rows += run.rows
-        self._link.send(run)
+        self._sent_files |= bool(fds)
+        self._link.send(run, fds)
 
     def grant(self, run: int, segment: Segment) -> None:
         """Lend the memory that a run asked for."""
@@ -102,6 +117,12 @@ class Slot:
             self._lent.discard(segment_id)
             self._link.send(Forget(segment_id))
 
+    def forget_files(self) -> None:
+        """Tell the worker to let go of files that came with runs."""
+        if self._sent_files:
+            self._sent_files = False
+            self._link.send(ForgetFiles())
+
     def cancel(self, run: int) -> None:
         """Ask the worker to end a run early."""
         self._cancel(run)
@@ -110,7 +131,7 @@ class Slot:
         if segment.id not in self._lent:
             self._lent.add(segment.id)
             writable = segment.writable_elsewhere
-            self._link.send(Lend(segment.id, segment.size, writable), segment.fd)
+            self._link.send(Lend(segment.id, segment.size, writable), (segment.fd,))
 
     def _heard(self, message: Message) -> None:
         self._events.slot_said(self, message)

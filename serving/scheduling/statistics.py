@@ -61,15 +61,17 @@ class LineStatistics:
         size.output_ns += done.output_ns
         self.latest_s = now
 
-    def answered(self, rows: int, took_s: float, waited_s: float, done: Done) -> None:
-        """A request was answered; ``done`` is the run that finished it."""
+    def answered(
+        self, rows: int, took_s: float, waited_s: float, done: Done, requests: int = 1
+    ) -> None:
+        """So many requests were answered, alike; ``done`` is the run that finished them."""
         self.rows += rows
-        self.success_s += took_s
-        self.queue_s += waited_s
-        self.latencies[bisect_left(LATENCY_BOUNDS_S, took_s)] += 1
-        self.input_ns += done.input_ns
-        self.infer_ns += done.infer_ns
-        self.output_ns += done.output_ns
+        self.success_s += took_s * requests
+        self.queue_s += waited_s * requests
+        self.latencies[bisect_left(LATENCY_BOUNDS_S, took_s)] += requests
+        self.input_ns += done.input_ns * requests
+        self.infer_ns += done.infer_ns * requests
+        self.output_ns += done.output_ns * requests
 
     def spent(self, done: Done) -> None:
         """An answered request took part in this run."""
@@ -77,10 +79,10 @@ class LineStatistics:
         self.infer_ns += done.infer_ns
         self.output_ns += done.output_ns
 
-    def fail(self, error: ServingError, took_s: float) -> None:
-        """A request that was taken in ended in an error."""
-        self.failed[kind(error), error.code] += 1
-        self.fail_s += took_s
+    def fail(self, error: ServingError, took_s: float, requests: int = 1) -> None:
+        """Requests that were taken in ended in an error."""
+        self.failed[kind(error), error.code] += requests
+        self.fail_s += took_s * requests
 
     def refuse(self, error: ServingError) -> None:
         """A request was not taken in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from serving.channel.batch_buffer import text_bytes
@@ -11,6 +11,7 @@ from serving.channel.messages import Done
 from serving.errors import ServingError
 from serving.request import InferRequest, InferResponse, Listener
 from serving.scheduling.admission import Admission
+from serving.scheduling.awaited import Awaited
 from serving.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -19,24 +20,22 @@ if TYPE_CHECKING:
     from serving.scheduling.results import Part
 
 
-_log = logging.getLogger("serving.scheduler")
-
-
-class Ticket:
+class Ticket(Awaited):
     """A claim: what the data plane hands out. Touched by the event loop only.
 
-    Its outcome goes to the listener, if there is one, else into ``answer``, a future that is made
-    when somebody asks for it: a future with its callback costs more than most of what is done here.
-
     ``inputs`` are in signature order. ``first`` is its first row in ``batch``; ``dispatched``
-    of its rows have been sent to workers and ``unfinished`` are not back yet. It was ``sent``
+    of its rows have been sent to workers and ``unfinished`` are not back yet. It counts as
+    ``callers`` requests, which is more than one for a ``Sheaf``. It was ``sent``
     when the first of them was; ``earlier`` are the runs that are over, of one cut into several.
+    The outputs in ``stored`` are written by workers to where the client wants them.
     """
 
     __slots__ = (
-        "_answer", "_listener", "_outcome", "admission", "alone", "attempts", "batch", "born",
-        "closed", "committed", "dispatched", "earlier", "first", "inputs", "line", "nbytes",
-        "parts", "request", "rows", "sent", "shape", "text", "timer", "unfinished", "waiting",
+        "admission", "alone", "attempts", "batch", "born",
+        "callers", "closed", "committed", "dispatched", "earlier", "first", "inputs", "line",
+        "nbytes",
+        "parts", "request", "rows", "sent", "shape", "stored", "text", "timer", "unfinished",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -47,13 +46,11 @@ class Ticket:
         line: Line,
         born: float,
     ) -> None:
+        super().__init__()
         self.request = request
         self.admission = admission
         self.shape = shape
         self.line = line
-        self._answer: asyncio.Future[InferResponse] | None = None
-        self._listener: Listener | None = None
-        self._outcome: InferResponse | ServingError | None = None
         self.born = born
         self.sent = born
         order = admission.order
@@ -63,6 +60,7 @@ class Ticket:
         self.rows = admission.rows
         self.text = text_bytes(self.inputs) if admission.has_strings else 0
         self.nbytes = admission.nbytes + self.text
+        self.callers = 1
         self.committed = False
         self.alone = False
         self.attempts = 0
@@ -79,34 +77,12 @@ class Ticket:
         self.unfinished = self.rows
         self.parts: list[Part] = []
         self.earlier: tuple[Done, ...] = ()
-
-    @property
-    def answer(self) -> asyncio.Future[InferResponse]:
-        """The response or the error, for those who wait; see ``Claim``."""
-        answer = self._answer
-        if answer is None:
-            answer = self._answer = asyncio.get_running_loop().create_future()
-            outcome, self._outcome = self._outcome, None
-            if outcome is not None:
-                self._settle(outcome)
-        return answer
-
-    def tell(self, listener: Listener) -> None:
-        """Hand the outcome to a listener; see ``Claim``. Asked for before there is one."""
-        self._listener = listener
+        self.stored: tuple[str, ...] = ()
 
     def succeed(self, response: InferResponse) -> None:
         """Answer; if nobody waits any more the response is released at once."""
         self._close()
-        listener, self._listener = self._listener, None
-        if listener is None:
-            self._settle(response)
-            return
-        try:
-            listener(response)
-        except Exception:  # the others of the run are to have their answers
-            _log.exception("an answer could not be handed on")
-            response.release()
+        self._hand_over(response)
 
     def fail(self, error: ServingError) -> None:
         """Answer with an error, if somebody still waits.
@@ -119,30 +95,15 @@ class Ticket:
         if listener is None:
             self._settle(error)
         else:
-            asyncio.get_running_loop().call_soon(listener, error)
+            self._soon(listener, error)
 
-    def drop(self) -> None:
-        """Nobody looks at the outcome any more, whatever it will be or is; it is released."""
-        self._listener = None
-        answer, outcome = self._answer, self._outcome
-        if answer is not None and answer.done() and not answer.cancelled():
-            # An exception that nobody has seen would be logged.
-            outcome = None if answer.exception() is not None else answer.result()
-        if isinstance(outcome, InferResponse):
-            outcome.release()
+    def untie(self) -> Sequence[Ticket]:
+        """Return the tickets of single requests that it stands for: itself."""
+        return (self,)
 
-    def _settle(self, outcome: InferResponse | ServingError) -> None:
-        """Leave the outcome for whoever comes to look."""
-        answer = self._answer
-        if answer is None:
-            self._outcome = outcome
-        elif isinstance(outcome, ServingError):
-            if not answer.done():
-                answer.set_exception(outcome)
-        elif answer.done():
-            outcome.release()
-        else:
-            answer.set_result(outcome)
+    @staticmethod
+    def _soon(listener: Listener, error: ServingError) -> None:
+        asyncio.get_running_loop().call_soon(listener, error)
 
     def _close(self) -> None:
         self.closed = True

@@ -170,13 +170,14 @@ def test_worker_with_gears_that_comes_later_finds_buffers_without_room_for_fille
     path = model(tmp_path, gears=[8], gears_on=["ascend"], sleep_ms=20)
     with fleet(0, places(1, *ascends(0))) as running:
         line = running.open(path, AXES, LineSettings(3), backend="stub", kinds=("cpu", "ascend"))
-        assert line.spare == 7
-        line.spare = 0  # as if no worker with gears had been there when the buffers were made
+        assert line.batches.spare == 7
+        # As if no worker with gears had been there when the buffers were made.
+        line.batches.spare = 0
         wanted = [[float(n)] for n in range(20)]
 
         async def ask() -> None:
             tickets = [running.claim(line, rows(*values)) for values in wanted]
-            line.spare = 7
+            line.batches.spare = 7
             for ticket in tickets:
                 running.scheduler.commit(ticket)
             for ticket, values in zip(tickets, wanted, strict=True):

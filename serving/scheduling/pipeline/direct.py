@@ -103,19 +103,22 @@ class Direct:
         on_end: OnEnd,
     ) -> DirectTicket:
         """Return a ticket for the model's line; ``version`` stands in the answer."""
+        given = request.inputs
         inputs = []
         for place, like in fit.given:
-            array = request.inputs[place].array
+            array, shape = given[place].array, like.shape
             assert array is not None
-            shape = like.shape
-            inputs.append(Tensor(like.name, like.dtype, shape, array.reshape(shape)))
+            whole = array if array.shape == shape else array.reshape(shape)
+            inputs.append(Tensor(like.name, like.dtype, shape, whole))
         asked = InferRequest(
             request.servable,
             tuple(inputs),
             version,
-            id=request.id,
-            deadline=request.deadline,
-            priority=request.priority,
+            None,
+            None,
+            request.id,
+            request.deadline,
+            request.priority,
             generation=request.generation,
         )
         return DirectTicket(asked, fit, self.line, on_end)
@@ -190,4 +193,5 @@ def _taken(tensor: Tensor, wanted: _Taken) -> Tensor:
             shape = (1, *shape[:axis], *shape[axis + 1 :])
     array = tensor.array
     assert array is not None
-    return Tensor(wanted.name, tensor.dtype, shape, array.reshape(shape))
+    whole = array if array.shape == shape else array.reshape(shape)
+    return Tensor(wanted.name, tensor.dtype, shape, whole)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from serving.definition import Definition, Kind, Method, Node
-from serving.errors import NotFound, Overloaded, ServingError, Unavailable, did_you_mean, listing
+from serving.errors import Overloaded, ServingError, Unavailable
+from serving.lifecycle.lookup import no_method, usual_method
 from serving.request import Description, InferRequest
 from serving.scheduling.admission import order_of, outputs_of
 from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.drain import Drain
 from serving.scheduling.pipeline.call import NO_RUN, MethodCall
-from serving.scheduling.pipeline.direct import Direct, DirectTicket, Fit
+from serving.scheduling.pipeline.direct import Direct, DirectTicket, Fit, OnEnd
 from serving.scheduling.pipeline.graph import Graph
 from serving.scheduling.pipeline.hidden import hidden_methods
 from serving.scheduling.pipeline.instances import count
@@ -30,18 +31,17 @@ from serving.scheduling.statistics import LineStatistics, unanswered
 from serving.statistics import VersionStages, VersionStatistics
 from serving.tensor import Signature, Tensor
 
-DEFAULT_METHOD = "predict"
-"""The method that a request for a servable with several means if it names none."""
-
-
 _LOOKS_REMEMBERED = 256
 
 
 class _Entry:
     """One method: its graph, what callers may know of it, and what was counted.
 
-    ``direct`` is its way past the graph, where it is one model and nothing else.
+    ``direct`` is its way past the graph, where it is one model and nothing else, and ``on_end`` is
+    told of the ends of its tickets.
     """
+
+    on_end: OnEnd
 
     def __init__(self, method: Method, description: Description, direct: Direct | None) -> None:
         self.graph = Graph(method)
@@ -106,12 +106,18 @@ class Pipeline:
         self._entries = {
             m.name: _Entry(m, self._describe(m), Direct.of(m, self.ports)) for m in methods
         }
+        for entry in self._entries.values():
+            entry.on_end = functools.partial(self._ended, entry)
 
     # -- what it offers ------------------------------------------------------------------------
 
     def description(self, method: str | None) -> Description:
         """Describe a method; None: the only one, or the one called ``predict``. Raises NotFound."""
         return self._entry(method).description
+
+    def descriptions(self) -> dict[str, Description]:
+        """Describe every method that can be asked for, by name."""
+        return {name: entry.description for name, entry in self._entries.items()}
 
     def retell(self, versions: tuple[int, ...], labels: Mapping[str, int]) -> None:
         """Let all descriptions name the versions that are READY now, and their labels."""
@@ -219,8 +225,7 @@ class Pipeline:
     ) -> DirectTicket:
         if len(self._calls) >= self._most:
             raise self._full(len(self._calls))
-        ended = functools.partial(self._ended, entry)
-        ticket = direct.ticket(request, fit, entry.description.version, ended)
+        ticket = direct.ticket(request, fit, entry.description.version, entry.on_end)
         try:
             self._scheduler.take(ticket)
         except ServingError as error:
@@ -254,23 +259,10 @@ class Pipeline:
         )
 
     def _entry(self, method: str | None) -> _Entry:
-        usual = self.names[0] if len(self.names) == 1 else DEFAULT_METHOD
-        entry = self._entries.get(method or usual)
+        entry = self._entries.get(method or usual_method(self.names))
         if entry is None:
-            raise self._absent(method)
+            raise no_method(self._base.servable, self.names, method)
         return entry
-
-    def _absent(self, method: str | None) -> NotFound:
-        names: Sequence[str] = sorted(self.names)
-        servable = self._base.servable
-        problem = f"has no method {method!r}" if method else "has several methods: name one"
-        return NotFound(
-            f"servable {servable!r} {problem if names else 'registers no method'}",
-            code="unknown_method",
-            where="method",
-            expected=f"one of {listing(names)}" if names else "",
-            fix=did_you_mean(method or "", names),
-        )
 
     def _describe(self, method: Method) -> Description:
         signature = signature_of(method, self.ports)

@@ -70,9 +70,11 @@ class Rooms:
         chosen = self._choice(waiting, len(free), now)
         if chosen is None:
             return None
-        # The latest used has the function's code and memory in its caches.
-        slot = max(free, key=lambda s: s.latest_run)
-        return slot, waiting[chosen.room], chosen.instances
+        room = waiting[chosen.room]
+        # The one that was at this method last has its code and memory in its caches. It also keeps
+        # a slow method where it is, so that a fast one's worker has not just used up its time.
+        slot = max(free, key=lambda s: (s.latest_method == room.method, s.latest_run))
+        return slot, room, chosen.instances
 
     def _choice(self, waiting: list[Room], free: int, now: float) -> Choice | None:
         views = []

@@ -316,6 +316,7 @@ class StageScheduler:
         flight = StageFlight(run, rooms, room, tickets, slot, input, self._memory.output(room))
         self.flights[run] = flight
         room.running[run] = now
+        slot.latest_method = room.method
         self._send(flight)
 
     def _send(self, flight: StageFlight) -> None:

@@ -51,7 +51,10 @@ class StageProcess(Protocol):
 
 
 class StageSlot:
-    """Knows what its worker has been lent. ``busy`` is the run that it works on, 0 for none."""
+    """Knows what its worker has been lent. ``busy`` is the run that it works on, 0 for none.
+
+    ``latest_run`` is the last that it was sent, of ``latest_method``.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class StageSlot:
         self._lent: set[int] = set()
         self.busy = 0
         self.latest_run = 0
+        self.latest_method = ""
 
     def start(self) -> None:
         """Begin to listen."""
@@ -114,7 +118,7 @@ class StageSlot:
         if segment.id not in self._lent:
             self._lent.add(segment.id)
             writable = segment.writable_elsewhere
-            self._link.send(Lend(segment.id, segment.size, writable), segment.fd)
+            self._link.send(Lend(segment.id, segment.size, writable), (segment.fd,))
 
     def _heard(self, message: Message) -> None:
         self.process.heard_of()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from serving.scheduling.batcher import Limits, Waiting, decide
 from serving.scheduling.company import LONGEST_S, Company
 from serving.scheduling.cost import RUN_OVERHEAD_S, Cost
+from serving.scheduling.occupancy import Occupancy
 
 MOST = 32
 
@@ -41,6 +42,7 @@ class Simulation:
         self.now = 0.0
         self.busy: Counter[int] = Counter()
         self.free = set(range(slots))
+        self.occupancy = [Occupancy() for _ in range(slots)]
         self.waiting: list[tuple[float, int]] = []  # when it came, whose it is
         self.cost, self.company = Cost(), Company()
         self._events: list[tuple[float, int, str, object]] = []
@@ -73,6 +75,7 @@ class Simulation:
             elif kind == "done":
                 slot, rows, started = what  # type: ignore[misc]
                 self.free.add(slot)
+                self.occupancy[slot].ended(self.now)
                 del self.busy[slot]
                 self.company.answered(self.now)
                 self.cost.ran(len(rows), self.now - started - RUN_OVERHEAD_S)
@@ -88,6 +91,7 @@ class Simulation:
     def _pump(self, story: Story) -> None:
         self._alarm += 1
         while self.free and self.waiting:
+            slot = self.free.pop()
             gain = min(self.cost.fixed_s, LONGEST_S)
             decision = decide(
                 Waiting(
@@ -95,18 +99,21 @@ class Simulation:
                     self.now - self.waiting[0][0], False, sum(self.busy.values()),
                     self.cost.best_rows(MOST), self.company.expected(self._inside()),
                     self.now - self.company.quiet_since, self.company.patience_s(gain),
+                    fixed_s=self.cost.fixed_s, row_s=self.cost.row_s,
+                    busy=self.occupancy[slot].share(self.now),
                 ),
                 self.slots, Limits(MOST),
             )  # fmt: skip
             if decision.wait_s is not None:
                 # A hair later, or rounding would have it ring just before its time for ever.
                 self._at(self.now + decision.wait_s + 1e-9, "alarm", self._alarm)
+                self.free.add(slot)
                 return
             rows, self.waiting = (
                 self.waiting[: decision.requests], self.waiting[decision.requests :],
             )  # fmt: skip
-            slot = self.free.pop()
             self.busy[slot] = len(rows)
+            self.occupancy[slot].began(self.now)
             story.sizes[len(rows)] += 1
             if decision.in_vain:
                 self.company.in_vain(self._inside())

@@ -66,3 +66,30 @@ def test_batcher_looks_again_at_the_next_turn_while_the_loop_may_bring_more() ->
     assert decide(waiting(3), 1, Limits(32)) == Decision(wait_s=0.0)
     assert decide(waiting(3, closed=True), 1, Limits(32)) == Decision(3)
     assert decide(waiting(8, best_rows=8), 1, Limits(32)) == Decision(8)
+
+
+def test_batcher_takes_fewer_rows_where_those_behind_gain_less_than_those_within_lose() -> None:
+    def rows(total: int, fixed_s: float, row_s: float, busy: float, slots: int = 1) -> int:
+        waiting = Waiting(
+            [1] * total, total, 0.0, False, fixed_s=fixed_s, row_s=row_s, busy=busy
+        )  # fmt: skip
+        return decide(waiting, slots, Limits(32)).requests
+
+    # Alone 3 s: two by two they end after 5 s both, one by one after 3 and 6.
+    assert rows(2, 1.0, 2.0, 0.0) == 1
+    # sqrt(8 * 1 / 2) = 2: ends at 5, 10, 15, 20 s (mean 12.5); singles have 13.5, fours 13.5.
+    assert rows(8, 1.0, 2.0, 0.0) == 2
+    # Busy for three quarters of the time, eight stand for 32: sqrt(32 / 2) = 4.
+    assert rows(8, 1.0, 2.0, 0.75) == 4
+    assert rows(8, 1.0, 2.0, 0.75, slots=2) == 3  # sqrt(8) rounded up
+    # Under full load the largest batch that pays; where rows cost little, all that wait.
+    assert rows(8, 1.0, 2.0, 1.0) == 8
+    assert rows(8, 1.0, 0.125, 0.0) == 8
+    # What a row costs is not known yet.
+    assert rows(8, 1.0, 0.0, 0.0) == 8
+
+
+def test_batcher_leaves_the_size_alone_where_settings_ask_to_wait_for_company() -> None:
+    waiting = Waiting([1] * 8, 8, 0.5, False, fixed_s=1.0, row_s=2.0, busy=0.0)
+    assert decide(waiting, 1, Limits(32, 0.25)) == Decision(8)
+    assert decide(waiting, 1, Limits(32, 0.0)) == Decision(2)

@@ -55,6 +55,12 @@ def test_cost_finds_what_a_run_costs_however_few_rows_it_has() -> None:
     assert learned({1: 0.002, 4: 0.010}).fixed_s == pytest.approx(RUN_OVERHEAD_S)
 
 
+def test_cost_finds_what_each_row_adds() -> None:
+    assert learned({1: 0.003, 8: 0.010}).row_s == pytest.approx(0.001)
+    assert learned({1: 0.003, 8: 0.003}).row_s == 0.0
+    assert learned({8: 0.010}).row_s == 0.0  # nothing to compare with
+
+
 def test_cost_follows_a_machine_that_has_changed() -> None:
     cost = learned({1: 0.001, 8: 0.002})
     for _ in range(200):

@@ -58,9 +58,9 @@ async def _check(slot: Slot, theirs: socket.socket, ids: list[int]) -> None:
         worker = BlockingLink(theirs)
         received: list[Message] = []
         while len(received) < 3 * len(ids) + 1:
-            message, fd = worker.receive()
+            message, fds = worker.receive()
             assert message is not None
-            if fd >= 0:
+            for fd in fds:
                 socket.close(fd)
             received.append(message)
         return received

@@ -77,11 +77,11 @@ class Puppet:
 
     async def hear(self) -> Message:
         while True:
-            message, fd = await asyncio.to_thread(self.link.receive)
+            message, fds = await asyncio.to_thread(self.link.receive)
             assert message is not None
             if isinstance(message, Lend):
                 self.segments[message.segment] = Segment.attach(
-                    message.segment, message.size, fd, writable=message.writable
+                    message.segment, message.size, fds[0], writable=message.writable
                 )
             elif isinstance(message, Forget):
                 self.segments.pop(message.segment).close()
@@ -196,6 +196,23 @@ async def test_instances_that_wait_are_divided_over_free_workers() -> None:
         for puppet, (run, values) in zip((first, second), runs, strict=True):
             puppet.answers(run.run, *[float(v) * 2 for v in values])  # type: ignore[arg-type]
         assert [await answer_of(t) for t in tickets] == [[n * 2] for n in range(5)]
+
+
+async def test_methods_keep_to_the_workers_that_were_at_them_last() -> None:
+    async with bench() as b:
+        workers = [b.puppet(), b.puppet()]
+        at: dict[str, Puppet] = {}
+        first = [b.claim(1, method="slow"), b.claim(2, method="fast")]
+        for puppet in workers:
+            run, [value] = await puppet.run()
+            at["slow" if value == 1 else "fast"] = puppet
+            puppet.answers(run.run, 0.0)
+        await asyncio.gather(*[answer_of(ticket) for ticket in first])
+        for method in ("fast", "fast", "slow", "fast", "slow", "slow"):
+            ticket = b.claim(3, method=method)
+            run, _ = await at[method].run()
+            at[method].answers(run.run, 0.0)
+            assert await answer_of(ticket) == [0.0]
 
 
 async def test_error_of_an_instance_is_its_own() -> None:

@@ -1,0 +1,269 @@
+"""Sends runs to free slots as batcher and placement decide.
+
+A pump is requested whenever something may be able to run (a commit, a slot or a buffer that came
+free) and happens once at the end of the loop's turn, so that requests which arrive together run
+together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from serving.channel.arena import Arena
+from serving.channel.messages import Run
+from serving.channel.segment import Segment
+from serving.errors import Overloaded, ServingError
+from serving.gears import next_gear
+from serving.scheduling import afar
+from serving.scheduling.alarm import Alarm
+from serving.scheduling.batch import Batch, ShapeClass
+from serving.scheduling.batcher import decide
+from serving.scheduling.filling import limits_on, part_on
+from serving.scheduling.flight import Flight, Flights
+from serving.scheduling.line import Line
+from serving.scheduling.piece import Piece
+from serving.scheduling.placement import SlotView, choose
+from serving.scheduling.slot import Slot
+from serving.scheduling.suspicion import RunTerms
+from serving.scheduling.ticket import Ticket
+
+_log = logging.getLogger("serving.scheduler")
+
+
+class Refusals(Protocol):
+    """Who is told of requests that will not run."""
+
+    def refuse(self, ticket: Ticket, error: ServingError) -> None:
+        """A request that has left its line has to fail."""
+        ...
+
+    def expire(self, ticket: Ticket) -> None:
+        """The deadline of a request that waits has passed."""
+        ...
+
+    def broke(self, line: Line) -> None:
+        """The pump failed: nobody would ever answer those who wait in a line."""
+        ...
+
+
+class Pump:
+    """Owns the lines in which somebody waits, and launches ``flights``. Event loop only.
+
+    ``slots`` and ``terms`` (of runs, by model) are the scheduler's.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        slots: list[Slot],
+        terms: Mapping[int, RunTerms],
+        refusals: Refusals,
+    ) -> None:
+        self._arena = arena
+        self._slots = slots
+        self._terms = terms
+        self._refusals = refusals
+        self._busy: dict[int, Line] = {}  # those in which somebody waits
+        self.flights = Flights()
+        self._run_ids = itertools.count(1)
+        self._requested = False
+        self._ended = 0.0
+        self._alarm = Alarm(self.soon)
+
+    def soon(self) -> None:
+        """Ask for a pump at the end of this turn of the loop, if anybody waits."""
+        if self._busy and not self._requested:
+            self._requested = True
+            asyncio.get_running_loop().call_soon(self.now)
+
+    def waits(self, line: Line) -> None:
+        """Somebody waits in a line."""
+        self._busy[line.model] = line
+        self.soon()
+
+    def forget(self, line: Line) -> None:
+        """Nobody will wait in a line any more."""
+        self._busy.pop(line.model, None)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits anywhere."""
+        return bool(self._busy)
+
+    def close(self) -> None:
+        """Stop waking up; the last act of a server."""
+        self._alarm.close()
+
+    def now(self) -> None:
+        """Send what can be sent."""
+        self._requested = False
+        try:
+            self._dispatch_all()
+        except Exception:
+            _log.exception("the scheduler broke on what waits; it is refused")
+            for line in list(self._busy.values()):
+                self._refusals.broke(line)
+
+    def _dispatch_all(self) -> None:
+        for busy in list(self._busy.values()):
+            while refused := busy.refill():
+                busy.withdraw(refused[0])
+                self._refusals.refuse(*refused)
+            if not busy.waiting:
+                del self._busy[busy.model]
+        now = time.monotonic()
+        turn_s = now - self._ended
+        waits: list[float] = []
+        held: set[int] = set()
+        # Where all slots are taken nobody else's turn comes: to ask each line in turn for its slot
+        # made 64 requests for 64 servables wait 30 times as long as 64 for one.
+        while self._has_free_slot() and (line := self._next(held)) is not None:
+            slot = self._free_slot(line)
+            if slot is None or not self._dispatch(line, slot, now, turn_s, waits):
+                held.add(line.model)
+        wait_s = min(waits, default=None)
+        if wait_s == 0.0:
+            self.soon()
+        else:
+            self._alarm.set(wait_s)
+        self._ended = time.monotonic()
+
+    def _next(self, held: set[int]) -> Line | None:
+        """Return the line whose head has waited longest.
+
+        It is asked for anew after each run, so that a busy servable does not starve a quiet one
+        on the same workers.
+        """
+        found: Line | None = None
+        longest = 0.0
+        for line in self._busy.values():
+            if line.waiting and line.model not in held:
+                born = line.oldest()
+                if born is not None and (found is None or born < longest):
+                    found, longest = line, born
+        return found
+
+    def _dispatch(
+        self, line: Line, slot: Slot, now: float, turn_s: float, waits: list[float]
+    ) -> bool:
+        for late in line.overdue(now):
+            self._refusals.expire(late)
+        view = line.waiting_view(now, turn_s, slot)
+        if view is None:
+            return False
+        batch, waiting = view
+        gears = line.gears_on(slot)
+        # A model frozen to a batch size takes as long for one row as for all: nothing to split.
+        limits = limits_on(line.limits, gears)
+        if line.speeds is not None and not line.fixed:
+            share = line.speeds.share(slot.device.kind, limits.max_batch_size, waiting.rows[0])
+            limits = replace(limits, max_batch_size=share)
+        decision = decide(waiting, 1 if line.fixed else line.slots, limits)
+        if decision.wait_s is not None:
+            waits.append(decision.wait_s)
+        if not decision.requests:
+            return False
+        part_rows = part_on(decision.part_rows, waiting.rows[0], gears)
+        if gears is not None:
+            batch.untie()
+        if gears is not None and not _has_room(batch, gears, decision.requests, part_rows):
+            if batch.tickets[0].dispatched:
+                return False
+            line.move_out(batch)  # into buffers with room for filler
+            return True
+        buffer = batch.buffer
+        buffer.hold()  # the run's, taken before the batch may let go of it
+        requests = decision.requests
+        if batch.elsewhere:
+            requests = afar.fitting(batch.tickets, requests)
+        pieces = line.cut(batch, requests, part_rows)
+        for piece in pieces:
+            if not piece.offset:
+                piece.ticket.sent = now
+        slot.occupancy.began(now)
+        line.sent(sum([piece.rows for piece in pieces]), now, decision.in_vain, batch.shape)
+        self._send(line, batch, pieces, slot)
+        if not line.waiting:
+            self.forget(line)
+        return True
+
+    def _send(self, line: Line, batch: Batch, pieces: list[Piece], slot: Slot) -> None:
+        buffer = batch.buffer
+        first = pieces[0].ticket.first + pieces[0].offset
+        rows = asked = sum([piece.rows for piece in pieces])
+        whole = line.fixed or next_gear(line.gears_on(slot), rows)
+        if rows < whole:
+            line.move_out(batch)  # else the filler would overwrite the rows that wait behind
+            buffer.filled = max(buffer.filled, first + whole)
+            buffer.repeat(first, first + rows, whole - rows)
+            rows = whole
+        errand = None
+        if batch.elsewhere:
+            errand = afar.errand(pieces, buffer.layout, line.description.signature)
+        scratch = self._scratch(batch.shape) if buffer.output is None else None
+        run = Run(
+            next(self._run_ids),
+            line.model,
+            buffer.layout.id,
+            buffer.input.id,
+            buffer.output.id if buffer.output else (scratch.id if scratch else 0),
+            first,
+            rows,
+            " ".join(p.ticket.request.id for p in pieces if p.ticket.request.id),
+            None if errand is None else errand.afar,
+        )
+        segments = [s for s in (buffer.input, buffer.output, scratch) if s is not None]
+        self.flights[run.run] = Flight(
+            run.run, line, batch.shape, buffer, first, rows, asked, pieces, slot, scratch,
+            self._terms[line.model],
+        )  # fmt: skip
+        slot.send(run, buffer.layout, segments, () if errand is None else errand.fds)
+
+    def _scratch(self, shape: ShapeClass) -> Segment | None:
+        """Lend in advance what the last such run needed; the worker asks if it is too little."""
+        if not shape.last_output_bytes:
+            return None
+        try:
+            return self._arena.take(shape.last_output_bytes, writable_elsewhere=True)
+        except Overloaded:
+            return None
+
+    def _has_free_slot(self) -> bool:
+        return any(not slot.busy for slot in self._slots)
+
+    def _free_slot(self, line: Line) -> Slot | None:
+        free = [slot for slot in self._slots if not slot.busy and line.model in slot.models]
+        if len(free) < 2:
+            return free[0] if free else None
+        busy: dict[str, int] = {}
+        for slot in self._slots:
+            busy[slot.worker] = busy.get(slot.worker, 0) + bool(slot.busy)
+        speeds = line.speeds
+        views = [
+            SlotView(
+                i,
+                busy[slot.worker],
+                slot.latest_run,
+                0.0 if speeds is None else speeds.row_s(slot.device.kind),
+            )
+            for i, slot in enumerate(free)
+        ]
+        index = choose(views)
+        return None if index is None else free[index]
+
+
+def _has_room(batch: Batch, gears: tuple[int, ...], requests: int, part_rows: int) -> bool:
+    """Return whether the buffer of a run has the rows of its gear.
+
+    It was made before a worker with gears was there, if it has not.
+    """
+    tickets = list(itertools.islice(batch.tickets, requests))
+    rows = part_rows or sum(ticket.rows - ticket.dispatched for ticket in tickets)
+    head = tickets[0]
+    return head.first + head.dispatched + next_gear(gears, rows) <= batch.buffer.layout.rows

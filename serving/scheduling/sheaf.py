@@ -1,0 +1,138 @@
+"""Requests of one row each that came together: one ticket, until something sets one apart.
+
+A front end that is as fast as it can be brings small requests by the dozen, alike but for their
+numbers. To claim, run, count and answer each by itself costs several times what the rest of its
+way does. So they stand in the line as one ticket of many rows, counted as so many requests. As
+soon as anything concerns one of them alone (its caller goes away, its run fails, a worker is
+lost), the sheaf is untied: each becomes an ordinary ticket, where the sheaf stood.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from serving.errors import ServingError
+from serving.request import InferRequest, InferResponse, RowsListener
+from serving.scheduling.ticket import Ticket
+from serving.tensor import Tensor
+
+if TYPE_CHECKING:
+    from serving.scheduling.line import Line
+
+_log = logging.getLogger("serving.scheduler")
+
+
+class SheafClaim:
+    """Callers who came together, by number: what has become of them, and who hears of it.
+
+    ``sheaves`` are those that are still tied, in no order; ``singles`` the tickets of the others.
+    """
+
+    __slots__ = ("_listener", "sheaves", "singles")
+
+    def __init__(self, listener: RowsListener) -> None:
+        self._listener = listener
+        self.sheaves: list[Sheaf] = []
+        self.singles: dict[int, Ticket] = {}
+
+    def heard(self, start: int, count: int, outcome: InferResponse | BaseException) -> None:
+        """Tell what the callers from ``start`` on, so many, came to."""
+        self._listener(start, count, outcome)
+
+    def sheaf_with(self, caller: int) -> Sheaf | None:
+        """Return the sheaf that a caller is tied into, if it still is."""
+        for sheaf in self.sheaves:
+            if sheaf.start <= caller < sheaf.start + sheaf.rows:
+                return sheaf
+        return None
+
+
+class Sheaf(Ticket):
+    """A ticket whose rows are callers of their own, from number ``start`` of their claim on.
+
+    Its request has one input, with the rows on axis 0, and neither deadline nor id.
+    """
+
+    __slots__ = ("claim", "start")
+
+    def __init__(
+        self, claim: SheafClaim, start: int, request: InferRequest, line: Line, born: float
+    ) -> None:
+        admission, shape = line.check(request)
+        super().__init__(request, admission, shape, line, born)
+        self.callers = self.rows
+        self.committed = True
+        self.claim = claim
+        self.start = start
+        claim.sheaves.append(self)
+
+    def split(self, rows: int) -> Sheaf:
+        """Keep so many rows; return a sheaf of those behind them, which stands where they stood.
+
+        Of a sheaf that waits.
+        """
+        whole = self.request
+        rest = Sheaf(
+            self.claim, self.start + rows, _cut(whole, rows, self.rows), self.line, self.born
+        )
+        rest.waiting = self.waiting
+        if self.batch is not None:
+            rest.batch, rest.first = self.batch, self.first + rows
+            self.batch.buffer.hold()
+        self.request = _cut(whole, 0, rows)
+        self.inputs = self.request.inputs
+        self.admission, _ = self.line.check(self.request)
+        self.nbytes -= rest.nbytes
+        self.rows = self.callers = self.unfinished = rows
+        return rest
+
+    def untie(self) -> Sequence[Ticket]:
+        """Become a ticket for each caller: they stand, or run, where the sheaf did."""
+        singles = [self._single(row) for row in range(self.rows)]
+        if self.batch is not None:
+            for _ in singles[1:]:
+                self.batch.buffer.hold()
+        self.closed = True
+        self.waiting = False
+        self.claim.sheaves.remove(self)
+        return singles
+
+    def succeed(self, response: InferResponse) -> None:
+        """Answer all callers."""
+        self._close()
+        try:
+            self.claim.heard(self.start, self.rows, response)
+        except Exception:  # the others of the run are to have their answers
+            _log.exception("answers could not be handed on")
+            response.release()
+
+    def fail(self, error: ServingError) -> None:
+        """Answer all callers with an error, at the loop's next turn."""
+        self._close()
+        self._soon(partial(self.claim.heard, self.start, self.rows), error)
+
+    def _single(self, row: int) -> Ticket:
+        request = _cut(self.request, row, row + 1)
+        admission, _ = self.line.check(request)
+        ticket = Ticket(request, admission, self.shape, self.line, self.born)
+        ticket.tell(partial(self.claim.heard, self.start + row, 1))
+        ticket.committed = True
+        ticket.waiting = self.waiting
+        ticket.sent = self.sent
+        ticket.batch = self.batch
+        ticket.first = self.first + row
+        ticket.dispatched = 1 if self.dispatched else 0
+        self.claim.singles[self.start + row] = ticket
+        return ticket
+
+
+def _cut(request: InferRequest, start: int, end: int) -> InferRequest:
+    """Return the request of some of the rows."""
+    (whole,) = request.inputs
+    assert whole.array is not None
+    shape = (end - start, *whole.shape[1:])
+    rows = Tensor(whole.name, whole.dtype, shape, whole.array[start:end])
+    return request._replace(inputs=(rows,))
