@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from serving.errors import InvalidRequest, Overloaded, TooLarge
+from serving.frontends import body_memory
 from serving.frontends.rest.asgi import ClientGone, Receive
 from serving.frontends.rest.large_body import ReadInto
 from serving.frontends.rest.wire import Headers
@@ -61,8 +60,7 @@ class BodyBudget:
         """Do as ``read`` does, of a large body that is read straight into one buffer."""
         size, taken = self._length(headers), 0
         try:
-            # Not a bytearray, which writes zeros: pages that nothing was written to take no memory.
-            buffer = np.empty(size, np.uint8).data
+            buffer = body_memory.room(size)
             while taken < size:
                 step = min(_STEP_BYTES, size - taken)
                 self._take(step)

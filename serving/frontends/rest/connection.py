@@ -7,6 +7,7 @@ order, keep-alive, shutdown and flow control are the same for either way.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Any
 
@@ -15,10 +16,15 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from serving.frontends.parting import Parting
 from serving.frontends.rest import large_body
 from serving.frontends.rest.guard import GuardedProtocol
 from serving.frontends.rest.lane import Head, Lane, LaneCall
 from serving.frontends.rest.large_body import LargeBody
+from serving.frontends.rest.line import Line
+from serving.frontends.rest.row_form import Written
+from serving.frontends.rest.seat import Seat
+from serving.frontends.rest.stencil import Stencil
 from serving.frontends.rest.wire import Reply
 
 
@@ -32,10 +38,18 @@ class Connection(GuardedProtocol):
     def __init__(self, config: uvicorn.Config, state: ServerState, lane: Lane | None) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self._lane = lane
-        self._running: LaneCall | RequestResponseCycle | None = None
-        self._held: tuple[LaneCall, Reply] | None = None
+        self._running: LaneCall | Seat | RequestResponseCycle | None = None
+        self._held: tuple[LaneCall | Seat, Reply] | None = None
+        self._seat = Seat(self)
         self._between = True  # the parser stands between two requests
         self._begun = 0  # requests of which the latest read has the beginning
+        self._parting: Parting | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Put a line before the transport, to be asked when it is to be closed."""
+        self._wire = transport
+        self._line = Line(transport, self._part)
+        super().connection_made(self._line)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -46,9 +60,17 @@ class Connection(GuardedProtocol):
         if lane is None or not fresh:
             super().data_received(data)
             return
+        stencil = lane.gatherings.stencils.find(data)
+        if stencil is not None:
+            if lane.gatherings.has_company():
+                self._join(lane, stencil, data)
+            else:
+                self._take_known(lane, stencil.head, data[stencil.head_bytes :])
+            return
         found = lane.known(data)
         if found is not None:
             self._take_known(lane, *found)
+            lane.study(data, *found)
             return
         self._begun = 0
         super().data_received(data)
@@ -58,8 +80,29 @@ class Connection(GuardedProtocol):
 
     def _take_known(self, lane: Lane, head: Head, body: bytes) -> None:
         self._in_head = False
-        call = LaneCall(lane, head, self._reply, self.client, body)
+        call = LaneCall(lane, head, self.reply, self.client, body)
         self.cycle = self._running = call
+        call.run()
+
+    def _join(self, lane: Lane, stencil: Stencil, data: bytes) -> None:
+        """Let a request go with others alike."""
+        self._in_head = False
+        seat = self._seat
+        seat.take(stencil, data)
+        self.cycle = self._running = seat
+        lane.gatherings.join(seat, stencil.form, stencil.text(data))
+
+    def go_alone(self, seat: Seat) -> None:
+        """Let the request in the seat go by itself after all."""
+        if self._lane is None or seat.stencil is None:
+            return
+        body = seat.data[seat.stencil.head_bytes :]
+        call = LaneCall(self._lane, seat.head, self.reply, self.client, body)
+        call.keep_alive = seat.keep_alive
+        seat.response_complete = True
+        if self.cycle is seat:
+            self.cycle = call
+        self._running = call
         call.run()
 
     def on_message_begin(self) -> None:
@@ -86,7 +129,7 @@ class Connection(GuardedProtocol):
             self._offer_large_body(headers)
             return
         self.head_ends()
-        call = LaneCall(lane, head, self._reply, self.client)
+        call = LaneCall(lane, head, self.reply, self.client)
         earlier, self.cycle = self.cycle, call
         if earlier is None or earlier.response_complete:
             self._running = call
@@ -120,13 +163,15 @@ class Connection(GuardedProtocol):
         if isinstance(call, LaneCall):
             self.heard()
             call.feed(body)
-        else:
+        elif not isinstance(call, Seat):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Run a lane call whose turn it is; an ordinary one runs already."""
         self._between = True
         call = self.cycle
+        if isinstance(call, Seat):
+            return
         if not isinstance(call, LaneCall):
             super().on_message_complete()
             return
@@ -145,7 +190,23 @@ class Connection(GuardedProtocol):
             # Not at once: a pipeline of calls that fail would nest as deep as it is long.
             self.loop.call_soon(cycle.run)
 
-    def _reply(self, call: LaneCall, reply: Reply) -> None:
+    def answer(self, seat: Seat, start: bytes, written: Written, text: bytes, now: float) -> None:
+        """Write one of the answers to those who went together; see ``Caller``."""
+        before, after = written.before, written.after
+        transport = self.transport
+        if not seat.keep_alive or self.flow.write_paused or transport.is_closing():
+            self.reply(seat, written.like._replace(body=before + text + after))
+            return
+        seat.response_complete = True
+        length = len(before) + len(text) + len(after)
+        transport.write(b"%b%d\r\n\r\n%b%b%b" % (start, length, before, text, after))
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self._heard = now
+
+    def reply(self, call: LaneCall | Seat, reply: Reply) -> None:
         """Write a reply, or hold it until the client reads; no later request runs meanwhile."""
         if self.flow.write_paused:
             self._held = call, reply
@@ -164,7 +225,28 @@ class Connection(GuardedProtocol):
         super().resume_writing()
         held, self._held = self._held, None
         if held is not None:
-            self._reply(*held)
+            self.reply(*held)
+
+    # -- ends ----------------------------------------------------------------------------------
+
+    def _part(self) -> None:
+        """Close; where the client may still be sending, so that it can read its last answer."""
+        if self._line.is_closing():
+            return
+        if self._between and not self.pipeline:
+            self._wire.close()
+            return
+        self._line.end()
+        self._parting = Parting(self._wire, self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; where the next request would begin nobody knows."""
+        self._between = False
+        super().send_400_response(msg)
+
+    def overdue(self, now: float) -> bool:
+        """Return whether the client has kept the server waiting too long (``now``: monotonic)."""
+        return super().overdue(now) if self._parting is None else self._parting.over(now)
 
     def cut(self) -> None:
         """End at once, whatever is under way."""
@@ -175,12 +257,13 @@ class Connection(GuardedProtocol):
         """Give up what is under way."""
         self._give_up()
         super().connection_lost(exc)
+        self._line.let_go()
 
     def _give_up(self) -> None:
         """Tell the request that runs, where uvicorn would tell the latest."""
         running, self._running, self._held = self._running, None, None
         self.cycle = None
-        if isinstance(running, LaneCall):
+        if isinstance(running, (LaneCall, Seat)):
             running.abandon()
         elif running is not None and not running.response_complete:
             running.disconnected = True

@@ -146,4 +146,11 @@ def _known(error: BaseException) -> Exception:
 
 
 def _size(responses: Sequence[InferResponse]) -> int:
-    return sum([tensor.nbytes for response in responses for tensor in response.outputs])
+    return sum(
+        [
+            tensor.nbytes
+            for response in responses
+            for tensor in response.outputs
+            if tensor.name not in response.stored
+        ]
+    )

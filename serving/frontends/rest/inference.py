@@ -21,7 +21,7 @@ from serving.frontends.rest.asgi import (
     Receive,
     Scope,
     Send,
-    send_before_reading,
+    send_and_close,
     send_response,
 )
 from serving.frontends.rest.body import BodyBudget, BodyMemoryFull, BodyTooLarge
@@ -59,7 +59,7 @@ class Inference:
             return
         except (BodyTooLarge, BodyMemoryFull) as error:
             reply = refusal(error, headers, form.error, self._plane)
-            await send_before_reading(receive, send, reply, echo(headers))
+            await send_and_close(send, reply, echo(headers))
             return
         except Exception as error:
             reply = refusal(error, headers, form.error, self._plane)

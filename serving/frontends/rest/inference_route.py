@@ -6,8 +6,16 @@ from typing import Protocol
 
 from serving.errors import ServingError
 from serving.frontends.method import Describe
-from serving.frontends.rest import ms_route, names, predict_codec, status, v2_codec
+from serving.frontends.rest import (
+    ms_route,
+    names,
+    predict_codec,
+    predict_row_form,
+    status,
+    v2_codec,
+)
 from serving.frontends.rest.exchange import Exchange
+from serving.frontends.rest.row_form import Cut
 from serving.frontends.rest.wire import Call, Headers, Reply
 
 PREDICT = b"/predict"
@@ -46,6 +54,11 @@ def find(raw_path: bytes) -> WireFormat | None:
     return ms_route.find(raw_path) if found is None else _V2(*found)
 
 
+def cut(form: WireFormat, body: bytes, headers: Headers, describe: Describe) -> Cut | None:
+    """Return what a body, which was decoded, has in common with others but for numbers."""
+    return form.cut(body, headers, describe) if isinstance(form, (_Predict, _V2)) else None
+
+
 class _Predict:
     """``POST /predict``."""
 
@@ -55,6 +68,9 @@ class _Predict:
 
     def decodes_fast(self, _size: int, _headers: Headers, _describe: Describe, /) -> bool:
         return False
+
+    def cut(self, body: bytes, headers: Headers, _describe: Describe) -> Cut | None:
+        return predict_row_form.cut(body, headers)
 
 
 _PREDICT = _Predict()
@@ -76,3 +92,6 @@ class _V2:
 
     def decodes_fast(self, size: int, headers: Headers, describe: Describe, /) -> bool:
         return v2_codec.decodes_fast(self._model, self._version, size, headers, describe)
+
+    def cut(self, body: bytes, headers: Headers, describe: Describe) -> Cut | None:
+        return v2_codec.cut(self._model, self._version, body, headers, describe)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import binascii
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -55,6 +56,38 @@ def plain(array: Any) -> Any:
             return array.tolist()
         return array if array.ndim else array[()]
     return array
+
+
+class Rows(NamedTuple):
+    """A JSON value for each row of an array: a text of its own between what all have in common."""
+
+    before: bytes
+    texts: list[bytes]
+    after: bytes
+
+    def behind(self, start: bytes) -> Rows:
+        """Return the same with something before each."""
+        return Rows(start + self.before, self.texts, self.after)
+
+
+def rows(array: Array) -> Rows | None:
+    """Write the rows of an array of numbers; None where JSON does not have some of them."""
+    text = dumps(array)
+    if b"null" in text:  # NaN or an infinity
+        return None
+    if array.ndim == 1:
+        return Rows(b"", text[1:-1].split(b","), b"")
+    if array.ndim == 2 and array.size:
+        return Rows(b"[", text[2:-2].split(b"],["), b"]")
+    return Rows(b"", [dumps(row) for row in array], b"")
+
+
+def side_by_side(columns: Sequence[Rows]) -> Rows:
+    """Return the values of several arrays for each row, one behind the other."""
+    if len(columns) == 1:
+        return columns[0]
+    whole = [[before + text + after for text in texts] for before, texts, after in columns]
+    return Rows(b"", [b"".join(row) for row in zip(*whole, strict=True)], b"")
 
 
 def text(item: bytes) -> str | dict[str, str]:

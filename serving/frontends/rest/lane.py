@@ -17,10 +17,13 @@ from typing import NamedTuple
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.dataplane import DataPlane
-from serving.errors import NotFound, Unavailable
+from serving.errors import NotFound, ServingError, Unavailable
+from serving.frontends.rest import inference_route
 from serving.frontends.rest.exchange import Exchange, Outcome
+from serving.frontends.rest.gathering import Gatherings
 from serving.frontends.rest.inference_route import WireFormat, find
 from serving.frontends.rest.refusal import refusal
+from serving.frontends.rest.seat import Seat
 from serving.frontends.rest.shared_calls import SharedCalls
 from serving.frontends.rest.v2_call import V2Call
 from serving.frontends.rest.wire import Call, Headers, Reply, echo
@@ -33,6 +36,9 @@ _MOST_HEADS = 1024
 _MOST_ROUTES = 1024
 _MOST_STARTS = 256
 _LONGEST_HEAD = 2048
+_FOR_ONE = frozenset((b"x-request-id", b"x-request-timeout-ms"))
+"""Fields that say something of one request, which it does not share with others."""
+
 _NOT_PLAIN = frozenset((b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"))
 
 
@@ -62,6 +68,7 @@ class Lane:
         self.plane = plane
         self.pool = pool
         self.shared = SharedCalls(regions, pool)
+        self.gatherings = Gatherings(plane, self._start_of, self._refused)
         self._limit = min(max_body_bytes, MAX_BODY_BYTES)
         self._routes: dict[bytes, WireFormat] = {}
         self._known: dict[bytes, Head] = {}
@@ -107,19 +114,39 @@ class Lane:
                 self._known.clear()
             self._known[text] = head
 
+    def study(self, data: bytes, head: Head, body: bytes) -> None:
+        """See whether a whole request, with a body that was decoded, may go with others alike."""
+        headers = head.headers
+        if not (self.gatherings.possible and head.keep_alive) or not _FOR_ONE.isdisjoint(headers):
+            return
+        try:
+            cut = inference_route.cut(head.form, body, headers, self.plane.describe)
+        except ServingError:
+            cut = None
+        if cut is not None:
+            self.gatherings.stencils.learn(data, head, len(data) - len(body), cut)
+
     def response(self, reply: Reply, headers: Headers, keep_alive: bool) -> bytes:
         """Return the bytes of a response."""
+        start, body = self._start_of(reply), reply.body
+        if keep_alive and b"x-request-id" not in headers:
+            return b"%b%d\r\n\r\n%b" % (start, len(body), body)
+        closing = b"" if keep_alive else b"connection: close\r\n"
+        return b"%b%d\r\n%b%b\r\n%b" % (start, len(body), _lines(echo(headers)), closing, body)
+
+    def _start_of(self, reply: Reply) -> bytes:
+        """Return the bytes of a response up to the number that is the length of its body."""
         key = reply.status, reply.content_type, reply.headers
         start = self._starts.get(key)
         if start is None:
             if len(self._starts) >= _MOST_STARTS:
                 self._starts.clear()
             start = self._starts[key] = self._start(*key)
-        body = reply.body
-        if keep_alive and b"x-request-id" not in headers:
-            return b"%b%d\r\n\r\n%b" % (start, len(body), body)
-        closing = b"" if keep_alive else b"connection: close\r\n"
-        return b"%b%d\r\n%b%b\r\n%b" % (start, len(body), _lines(echo(headers)), closing, body)
+        return start
+
+    def _refused(self, error: Exception, seat: Seat) -> Reply:
+        head = seat.head
+        return refusal(error, head.headers, head.form.error, self.plane)
 
     def _start(self, status: int, content_type: bytes, fields: Fields) -> bytes:
         return b"%b%bcontent-type: %b\r\n%bcontent-length: " % (

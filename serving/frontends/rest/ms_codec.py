@@ -25,7 +25,8 @@ from serving.frontends.mindspore.instances import Common
 from serving.frontends.mindspore.outputs import Output
 from serving.frontends.mindspore.runs import Outcome
 from serving.frontends.mindspore.target import Target
-from serving.frontends.rest import json_answer, ms_json
+from serving.frontends.plan import plan_for
+from serving.frontends.rest import json_answer, ms_json, ms_plain
 from serving.frontends.rest.status import dump
 from serving.frontends.rest.wire import Headers, Reply, deadline_from, request_id
 from serving.request import Description, InferRequest
@@ -54,6 +55,9 @@ class MsCall(NamedTuple):
 
     def encode(self, responses: Sequence[Outcome]) -> Reply:
         """Write the answer from a response or an error for each instance."""
+        plain = ms_plain.write(responses, self.description)
+        if plain is not None:
+            return Reply(plain)
         failures = verdict(responses, self.target)
         if len(failures) == 1:
             return refusal(failures[0], "")
@@ -93,15 +97,23 @@ def parse(body: bytes) -> list[dict[str, Any]]:
 
 
 def decode(
+    body: bytes,
     given: Sequence[dict[str, Any]],
     target: Target,
     headers: Headers,
     describe: Describe,
     now: float,
 ) -> MsCall:
-    """Decode instances; ``now`` is monotonic seconds, for deadlines. Raises a ServingError."""
+    """Decode the instances of a body, as ``parse`` returned them.
+
+    ``now`` is monotonic seconds, for deadlines. Raises a ServingError.
+    """
     description = target.find(describe)
     common = Common(request_id(headers), deadline_from(headers, now))
+    plain = ms_plain.read(body, given, plan_for(description))
+    if plain is not None:
+        made = [instances.request(description, inputs, target, common) for inputs in plain]
+        return MsCall(target, description, tuple(made))
     found = instances.requests(target, description, given, ms_json.read, common)
     return MsCall(target, description, found)
 

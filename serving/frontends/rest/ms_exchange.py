@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 from serving.dataplane import DataPlane
 from serving.errors import ServingError
-from serving.frontends.mindspore.runs import Outcome, Runs
+from serving.frontends.mindspore.runs import Ends, Runs
 from serving.frontends.rest import exchange
 from serving.frontends.rest.exchange import Exchange
 from serving.frontends.rest.ms_codec import MsCall
@@ -40,6 +40,9 @@ class MsExchange(Exchange):
         self._finish = None
         self._runs.abandon()
 
-    def _on_outcomes(self, outcomes: list[Outcome]) -> None:
+    def _on_outcomes(self, outcomes: Ends) -> None:
+        if isinstance(outcomes, ServingError):
+            self._end(outcomes)
+            return
         responses = [o for o in outcomes if not isinstance(o, ServingError)]
         self._encode(responses, lambda: self._written.encode(outcomes))

@@ -37,18 +37,22 @@ def find(raw_path: bytes) -> MsRoute | None:
 class MsRoute:
     """One path: servable, version and method as they stand in it; None where they do not."""
 
-    __slots__ = ("_method", "_name", "_version")
+    __slots__ = ("_found", "_method", "_name", "_version")
     exchange = MsExchange
 
     def __init__(self, name: str | None, version: str | None, method: str | None) -> None:
         self._name = name
         self._version = version
         self._method = method
+        self._found: Target | None = None
 
     def decode(self, body: bytes, headers: Headers, describe: Describe, now: float) -> Call:
         """Decode a body; raises a ``ServingError``."""
         instances = ms_codec.parse(body)
-        return ms_codec.decode(instances, self._target(), headers, describe, now)
+        target = self._found
+        if target is None:
+            target = self._found = self._target()
+        return ms_codec.decode(body, instances, target, headers, describe, now)
 
     def decodes_fast(self, _size: int, _headers: Headers, _describe: Describe, /) -> bool:
         """Return False: every number is read from text."""

@@ -31,10 +31,10 @@ Counted = Mapping[tuple[str, int], VersionStatistics]
 """What was counted, by name and version; a method's name is ``servable:method``."""
 
 
-def page(plane: DataPlane, base_url: str) -> str:
+async def page(plane: DataPlane, base_url: str) -> str:
     """Return the page as one HTML document without outside assets."""
-    listed = plane.servables()
-    told = plane.statistics()
+    listed = await plane.servables()
+    told = await plane.statistics()
     ready = "takes requests" if plane.ready() else "is not ready"
     counted = {(seen.servable, seen.version): seen for seen in told.versions}
     names = sorted({str(item["name"]) for item in listed})

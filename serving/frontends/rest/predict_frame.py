@@ -90,12 +90,19 @@ class FramedCall(NamedTuple):
 _frames: dict[bytes, Frame] = {}
 
 
-def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> FramedCall | None:
-    """Return the call that a body is, if it fits a frame; raises what ``describe`` raises."""
+def find(body: bytes) -> tuple[Frame, int] | None:
+    """Return the frame of a body, and where its numbers begin."""
     at = _start(body)
     frame = _frames.get(body[:at])
-    if frame is None or not body.endswith(frame.end) or len(body) > LARGEST_BYTES:
+    return None if frame is None or not body.endswith(frame.end) else (frame, at)
+
+
+def decode(body: bytes, headers: Headers, describe: Describe, now: float) -> FramedCall | None:
+    """Return the call that a body is, if it fits a frame; raises what ``describe`` raises."""
+    found = find(body)
+    if found is None or len(body) > LARGEST_BYTES:
         return None
+    frame, at = found
     text = body[at : len(body) - len(frame.end)]
     # The letters of true and false, which would pass for numbers.
     if b"t" in text or b"f" in text or headers.get(b"content-type") not in MEDIA:

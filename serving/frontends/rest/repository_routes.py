@@ -19,7 +19,7 @@ from serving.dataplane import DataPlane, RepositoryControl
 from serving.errors import InvalidRequest, TooLarge, Unauthenticated
 from serving.frontends import repository
 from serving.frontends.rest import names, status
-from serving.frontends.rest.asgi import ClientGone, Receive, Scope, Send, send_before_reading
+from serving.frontends.rest.asgi import ClientGone, Receive, Scope, Send, send_and_close
 from serving.frontends.rest.body import BodyBudget, BodyMemoryFull, BodyTooLarge
 from serving.frontends.rest.wire import Reply
 from serving.repository.override import PREFIX, Override
@@ -67,9 +67,9 @@ class Early(Response):
         super().__init__()
         self._reply = reply
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, then read on for a moment, so that the client sees it."""
-        await send_before_reading(receive, send, self._reply)
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Answer, and close."""
+        await send_and_close(send, self._reply)
 
 
 def _body(fields: dict[str, Any]) -> dict[str, Any]:

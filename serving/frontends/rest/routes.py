@@ -67,7 +67,7 @@ def build_routes(
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> HTMLResponse:
-        return HTMLResponse(page(plane, str(request.base_url)))
+        return HTMLResponse(await page(plane, str(request.base_url)))
 
     @app.get(error_guide.PAGE, include_in_schema=False)
     async def errors() -> HTMLResponse:

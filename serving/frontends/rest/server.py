@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,14 @@ from uvicorn.server import ServerState
 
 from serving.config import ServerSettings
 from serving.dataplane import DataPlane
-from serving.errors import ConfigError
+from serving.frontends.acceptor import Acceptor, Shares
 from serving.frontends.rest.app import RestApp
 from serving.frontends.rest.connection import Connection
 from serving.frontends.rest.lane import Lane
+from serving.frontends.rest.listening import BACKLOG, listen
 from serving.frontends.shared_memory.regions import Regions
 from serving.frontends.tls import certificates_of
 
-_BACKLOG = 2048
 _TICK_S = 1.0
 _POLL_S = 0.01
 _POOL_THREADS = 2
@@ -40,7 +39,8 @@ class RestFrontEnd:
     """Owns the listening socket, its connections, and the threads for large messages.
 
     Called by the master, on the thread of its event loop. ``lane`` False sends every call the
-    ordinary way; ``regions`` None is without shared memory of clients.
+    ordinary way; ``regions`` None is without shared memory of clients. ``shared`` is a socket that
+    other processes take connections from as well.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class RestFrontEnd:
         *,
         lane: bool = True,
         regions: Regions | None = None,
+        shared: tuple[socket.socket, Shares] | None = None,
     ) -> None:
         self._settings = settings
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="rest-codec")
@@ -69,7 +70,8 @@ class RestFrontEnd:
             proxy_headers=False,
         )
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._shared = shared
+        self._server: asyncio.Server | Acceptor | None = None
         self._port: int | None = None
         self._ticker: asyncio.Task[None] | None = None
 
@@ -90,18 +92,28 @@ class RestFrontEnd:
                 "ssl_handshake_timeout": _HANDSHAKE_S,
                 "ssl_shutdown_timeout": _GOODBYE_S,
             }
-        listener = _listen(self._settings.host, self._settings.rest_port)
-        self._port = int(listener.getsockname()[1])
         loop = asyncio.get_running_loop()
         self._tick()
+        if self._shared is not None:
+            listener, shares = self._shared
+            count = self._state.connections.__len__
+            self._server = acceptor = Acceptor([listener], shares, self._connection, count, secured)
+            acceptor.start()
+        else:
+            listener = listen(self._settings.host, self._settings.rest_port)
+            await self._serve(listener, secured)
+        self._port = int(listener.getsockname()[1])
+        self._ticker = loop.create_task(self._tick_for_ever())
+
+    async def _serve(self, listener: socket.socket, secured: dict[str, Any]) -> None:
+        loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                self._connection, sock=listener, backlog=_BACKLOG, **secured
+                self._connection, sock=listener, backlog=BACKLOG, **secured
             )
         except BaseException:
             listener.close()
             raise
-        self._ticker = loop.create_task(self._tick_for_ever())
 
     def _connection(self) -> Connection:
         return Connection(self._config, self._state, self._lane)
@@ -155,45 +167,3 @@ class RestFrontEnd:
         if self._server is not None:
             await self._server.wait_closed()
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens and does not block."""
-    if not 0 <= port <= 65535:
-        # getaddrinfo would quietly take the lowest 16 bits.
-        raise _cannot_listen(host, port, OverflowError("a port is a number from 0 to 65535"))
-    listener = None
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-        return listener
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise _cannot_listen(host, port, error) from None
-
-
-def _cannot_listen(host: str, port: int, error: Exception) -> ConfigError:
-    number = getattr(error, "errno", None)
-    if number == errno.EADDRINUSE:
-        return ConfigError(
-            f"port {port} of {host} is taken by another process",
-            code="port_taken",
-            where="--rest-port",
-            given=str(port),
-            fix="choose another port with --rest-port, or 0 for a free one",
-        )
-    flag = "--rest-port" if isinstance(error, OverflowError) or number == errno.EACCES else "--host"
-    return ConfigError(
-        f"cannot listen on port {port} of {host}: {getattr(error, 'strerror', '') or error}",
-        code="cannot_listen",
-        where=flag,
-        given=str(port) if flag == "--rest-port" else host,
-        fix=f"choose another value for {flag}",
-    )

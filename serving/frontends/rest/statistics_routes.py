@@ -19,14 +19,14 @@ def add_statistics(app: FastAPI, plane: DataPlane) -> None:
     """Add the routes; must come before ``/v2/models/{name}``, which would match one of them."""
 
     async def every() -> JSONResponse:
-        return JSONResponse(v2_statistics.document(plane))
+        return JSONResponse(await v2_statistics.document(plane))
 
     async def servable(name: str) -> JSONResponse:
-        return JSONResponse(v2_statistics.document(plane, names.check(name)))
+        return JSONResponse(await v2_statistics.document(plane, names.check(name)))
 
     async def one(name: str, version: str) -> JSONResponse:
         number = version_number(version)
-        return JSONResponse(v2_statistics.document(plane, names.check(name), number))
+        return JSONResponse(await v2_statistics.document(plane, names.check(name), number))
 
     for path, summary, handler in (
         ("/v2/models/stats", "Counts and times of every servable", every),
@@ -41,7 +41,7 @@ def add_statistics(app: FastAPI, plane: DataPlane) -> None:
 
     @app.get(METRICS, summary="Metrics in Prometheus' text format", response_class=_Exposition)
     async def scrape() -> _Exposition:
-        told, listed, ready = plane.statistics(), plane.servables(), plane.ready()
+        told, listed, ready = await plane.statistics(), await plane.servables(), plane.ready()
         return _Exposition(
             # Thousands of servables are megabytes of text.
             await asyncio.to_thread(

@@ -14,7 +14,7 @@ import orjson
 
 from serving.frontends import raw_tensor
 from serving.request import InferResponse
-from serving.tensor import BF16
+from serving.tensor import BF16, DType, Tensor, element_count
 
 _MOST_ELEMENTS = 4096
 """Of one output as JSON: more are better written on another thread."""
@@ -23,7 +23,7 @@ Look = tuple[str, str, tuple[int, ...], int | None]
 """An output's name, datatype, shape, and its size where it is binary data."""
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
     """The beginning up to the model's version, and what stands before each output's values."""
 
     begin: bytes
@@ -58,7 +58,7 @@ def write(
             data = raw_tensor.write(tensor)
             size = len(data)
             tail.append(data)
-        elif tensor.dtype is BF16 or not 0 < array.size <= _MOST_ELEMENTS:
+        elif not is_short(tensor.dtype, array.shape):
             return None
         else:
             text = orjson.dumps(array.reshape(-1), option=orjson.OPT_SERIALIZE_NUMPY)
@@ -66,15 +66,49 @@ def write(
                 return None
         texts.append(text)
         looks.append((tensor.name, tensor.dtype.name, tensor.shape, size))
-    begin, before = _frame(model, response.version, tuple(looks))
+    begin, before = frame(model, response.version, tuple(looks))
     head = begin + b',"id":' + orjson.dumps(id) if id else begin
     for start, text in zip(before, texts, strict=True):
         head += start + text
     return Written(head + b"}]}", tail)
 
 
+def write_stored(
+    model: str, response: InferResponse, stored: Mapping[str, Mapping[str, str | int]]
+) -> bytes:
+    """Return the answer all of whose outputs lie in shared memory, as ``stored`` says by name."""
+    looks = [
+        (t.name, _datatype(t), t.shape, tuple(stored[t.name].items())) for t in response.outputs
+    ]
+    return _stored(model, response.version, tuple(looks))
+
+
 @lru_cache(maxsize=1024)
-def _frame(model: str, version: int, outputs: tuple[Look, ...]) -> _Frame:
+def _stored(
+    model: str,
+    version: int,
+    outputs: tuple[tuple[str, str, tuple[int, ...], tuple[tuple[str, str | int], ...]], ...],
+) -> bytes:
+    told = [
+        {"name": name, "datatype": datatype, "shape": shape, "parameters": dict(parameters)}
+        for name, datatype, shape, parameters in outputs
+    ]
+    return orjson.dumps({"model_name": model, "model_version": str(version), "outputs": told})
+
+
+def _datatype(tensor: Tensor) -> str:
+    """Return the datatype's name; text is a kind of BYTES that only methods tell apart."""
+    return "BYTES" if tensor.array is None else tensor.dtype.name
+
+
+def is_short(dtype: DType, shape: tuple[int, ...]) -> bool:
+    """Return whether an output is written here as JSON: few numbers, and of a type that it has."""
+    return dtype is not BF16 and 0 < element_count(shape) <= _MOST_ELEMENTS
+
+
+@lru_cache(maxsize=1024)
+def frame(model: str, version: int, outputs: tuple[Look, ...]) -> Frame:
+    """Return what stands around the values of outputs of these looks."""
     begin = orjson.dumps({"model_name": model, "model_version": str(version)})[:-1]
     before = []
     for index, (name, datatype, shape, size) in enumerate(outputs):
@@ -84,4 +118,4 @@ def _frame(model: str, version: int, outputs: tuple[Look, ...]) -> _Frame:
         values = b"" if size is not None else b',"data":'
         between = b"}," if index else b',"outputs":['
         before.append(between + orjson.dumps(output)[:-1] + values)
-    return _Frame(begin, tuple(before))
+    return Frame(begin, tuple(before))

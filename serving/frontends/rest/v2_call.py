@@ -74,7 +74,11 @@ class V2Call(NamedTuple):
             )
             if written is not None:
                 return _reply(*written)
-        stored = {} if self.shared is None else self.shared.store(response.outputs)
+        stored = {}
+        if self.shared is not None:
+            stored = self.shared.store(response.outputs, response.stored)
+            if len(stored) == len(response.outputs) and not (self.id or response.parameters):
+                return Reply(v2_answer.write_stored(self.model, response, stored))
         outputs: list[dict[str, Any]] = []
         tail: list[bytes | memoryview] = []
         for tensor in response.outputs:

@@ -27,8 +27,17 @@ from serving.errors import (
 )
 from serving.frontends import v2_parameters, version_name
 from serving.frontends.method import Describe, name_of, split
-from serving.frontends.rest import json_document, v2_frame, v2_plain, v2_raw_request, v2_recipe
+from serving.frontends.rest import (
+    json_document,
+    v2_binary_row_form,
+    v2_frame,
+    v2_plain,
+    v2_raw_request,
+    v2_recipe,
+    v2_row_form,
+)
 from serving.frontends.rest.json_document import Document, is_array, wrong_type
+from serving.frontends.rest.row_form import Cut
 from serving.frontends.rest.v2_call import HEADER_LENGTH, V2Call
 from serving.frontends.rest.v2_inputs import Inputs
 from serving.frontends.rest.v2_recipe import Wanted
@@ -100,6 +109,9 @@ def decode(
         inputs = (v2_raw_request.read(description, body),)
         return target.call(inputs, "", Wanted(parameters=_ALL_BINARY))
     if length is None:
+        shared = v2_recipe.find_shared(description, body)
+        if shared is not None:
+            return target.call(shared.inputs, "", shared.wanted)._replace(sharing=shared.sharing)
         plain = v2_frame.read(body, description)
         if plain is None:
             plain = v2_plain.read(body, description)
@@ -132,6 +144,21 @@ def decodes_fast(
     if length is None or length > _SHORT_JSON:
         return False
     return all(not spec.dtype.is_bytes for spec in specs)
+
+
+def cut(
+    model: str, version: str | None, body: bytes, headers: Headers, describe: Describe
+) -> Cut | None:
+    """Return the form of rows that a body has, which ``decode`` has read; None if it has none.
+
+    Raises what ``describe`` raises for a model whose name says more than that of a servable.
+    """
+    number, length = version_number(version), _header_length(headers, len(body))
+    description = describe(model, number, None)
+    if length is None:
+        return v2_row_form.cut(model, number, body, description)
+    recipe = v2_recipe.find(description, body[:length])
+    return None if recipe is None else v2_binary_row_form.cut(model, number, length, recipe)
 
 
 def version_number(version: str | None) -> VersionName | None:
@@ -171,8 +198,10 @@ def _read(head: bytes, tail: memoryview, target: _Target, describe: Describe) ->
     document.settle()
     wanted = Wanted(outputs, binary, parameters)
     if reader.shared or shared:
-        call = target.call(inputs, id, wanted)
-        return call._replace(sharing=Sharing(reader.shared, shared))
+        sharing = Sharing(reader.shared, shared)
+        if not id and not reader.binary:
+            v2_recipe.remember_shared(target.description, head, inputs, sharing, wanted)
+        return target.call(inputs, id, wanted)._replace(sharing=sharing)
     if not id:
         v2_recipe.remember(target.description, head, inputs, reader.binary, wanted)
     return target.call(inputs, id, wanted)

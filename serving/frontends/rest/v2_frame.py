@@ -22,7 +22,7 @@ _MOST_FRAMES = 256
 _DATA = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*\Z')
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
     """What stands behind the numbers, and what the whole means but for them."""
 
     end: bytes
@@ -31,18 +31,27 @@ class _Frame(NamedTuple):
     packer: Packer
 
 
-_frames: dict[tuple[int, bytes], _Frame] = {}
+_frames: dict[tuple[int, bytes], Frame] = {}
 
 
-def read(body: bytes, description: Description) -> Plain | None:
-    """Return what a body says, if it fits a frame."""
+def find(body: bytes, description: Description) -> tuple[Frame, int] | None:
+    """Return the frame of a body, and where its numbers begin."""
     at = body.rfind(b"[")
     frame = _frames.get((id(description), body[:at])) if at <= _LONGEST_START else None
     if frame is None or frame.description is not description or not body.endswith(frame.end):
         return None
+    return None if len(body) > LARGEST_BYTES else (frame, at)
+
+
+def read(body: bytes, description: Description) -> Plain | None:
+    """Return what a body says, if it fits a frame."""
+    found = find(body, description)
+    if found is None:
+        return None
+    frame, at = found
     text = body[at : len(body) - len(frame.end)]
     # The letters of true and false, which would pass for numbers.
-    if b"t" in text or b"f" in text or len(body) > LARGEST_BYTES:
+    if b"t" in text or b"f" in text:
         return None
     try:
         array = frame.packer.pack(orjson.loads(text))
@@ -73,4 +82,4 @@ def remember(body: bytes, description: Description, plain: Plain) -> None:
     like = Tensor(tensor.name, tensor.dtype, tensor.shape)
     end = body[body.index(b"]", at) + 1 :]
     kept = Plain((like,), plain.outputs, "")
-    _frames[id(description), body[:at]] = _Frame(end, description, kept, packs)
+    _frames[id(description), body[:at]] = Frame(end, description, kept, packs)

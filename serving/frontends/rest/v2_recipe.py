@@ -1,7 +1,8 @@
-"""Remember how to cut up a binary V2 request: its JSON part is the same for requests alike.
+"""Remember how to read a V2 request: its JSON part is the same for requests alike.
 
 Clients that send tensors as binary data repeat the JSON part byte for byte, so it is understood
-once; then the bytes behind it are only viewed as the tensors it named.
+once; then the bytes behind it are only viewed as the tensors it named. So do clients whose tensors
+lie in shared memory: of their requests the JSON part is all.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from serving.frontends import raw_tensor
+from serving.frontends.shared_memory.sharing import Sharing
 from serving.frontends.v2_parameters import NONE, Parameters
 from serving.request import Description
 from serving.tensor import Tensor
@@ -49,7 +51,17 @@ class Recipe(NamedTuple):
         return tuple([found[i] for i in self.order]) if at == len(tail) else None
 
 
+class SharedRecipe(NamedTuple):
+    """The whole of a request that shares memory; ``inputs`` that lie there have no elements."""
+
+    description: Description
+    inputs: tuple[Tensor, ...]
+    sharing: Sharing
+    wanted: Wanted
+
+
 _recipes: dict[tuple[int, bytes], Recipe] = {}
+_shared: dict[tuple[int, bytes], SharedRecipe] = {}
 
 
 def find(description: Description, head: bytes) -> Recipe | None:
@@ -79,3 +91,26 @@ def remember(
         _recipes.clear()
     tensors = tuple([looks[name] for name in names])
     _recipes[id(description), head] = Recipe(description, tensors, order, wanted)
+
+
+def find_shared(description: Description, body: bytes) -> SharedRecipe | None:
+    """Return the recipe for a request that was seen before for the very same description."""
+    if not _shared:
+        return None
+    recipe = _shared.get((id(description), body))
+    return None if recipe is None or recipe.description is not description else recipe
+
+
+def remember_shared(
+    description: Description,
+    body: bytes,
+    inputs: tuple[Tensor, ...],
+    sharing: Sharing,
+    wanted: Wanted,
+) -> None:
+    """Keep what a request without binary data and without an id meant."""
+    if len(body) > LONGEST_HEAD:
+        return
+    if len(_shared) >= _MOST_RECIPES:
+        _shared.clear()
+    _shared[id(description), body] = SharedRecipe(description, inputs, sharing, wanted)

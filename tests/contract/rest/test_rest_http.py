@@ -48,7 +48,7 @@ async def test_what_is_not_http_gets_400_and_the_server_lives(
     async with serving(StubPlane(ECHO)) as front:
         async with connection(front) as (reader, writer):
             writer.write(line + b"\r\nhost: t\r\n\r\n")
-            first = await asyncio.wait_for(reader.readline(), 10)
+            first = await asyncio.wait_for(reader.readline(), 30)
             assert first.startswith(b"HTTP/1.1 4")
         async with client(front) as http:
             assert (await http.get("/v2/health/live")).status_code == 200

@@ -73,7 +73,7 @@ async def test_both_ways_answer_with_the_same_bytes() -> None:
                 status, headers, body = await response_of(reader)
                 assert headers.pop("date").endswith("gmt")
                 found.append((status, list(headers.items()), body))
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
             answers.append(found)
     assert answers[0] == answers[1]
 
@@ -169,7 +169,7 @@ async def test_who_wants_the_connection_closed_finds_it_closed(
         writer.write(text)
         _, headers, _ = await response_of(reader)
         assert headers["connection"] == "close"
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
 
 
 async def test_a_timeout_reaches_the_plane_as_a_deadline(serving: Serving) -> None:

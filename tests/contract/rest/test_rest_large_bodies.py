@@ -159,7 +159,7 @@ async def test_a_client_that_falls_silent_in_a_body_is_cut_off(
     async with serving(StubPlane(ECHO)) as front, connection(front) as (reader, writer):
         before = front.app.budget.left_bytes
         writer.write(large(tensor())[:400_000])
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         await until(lambda: front.app.budget.left_bytes == before)
         await until(lambda: not front._connections())
 
@@ -169,7 +169,7 @@ async def test_a_stop_does_not_wait_for_a_body(serving: Serving) -> None:
         before = front.app.budget.left_bytes
         writer.write(large(tensor())[:300_000])
         await until(lambda: front.app.budget.left_bytes < before)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await front.stop()
         assert await reader.read() == b""
     assert front.app.budget.left_bytes == before

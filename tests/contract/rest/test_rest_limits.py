@@ -35,7 +35,7 @@ async def test_a_length_over_the_limit_is_refused_before_the_body(serving: Servi
             b"content-length: 1048577\r\n\r\n"
         )
         status, headers, body = await response_of(reader)
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 10
         assert (status, headers["connection"]) == (413, "close")
         assert json.loads(body)["expected"] == "at most 1048576 bytes"
 
@@ -94,7 +94,7 @@ async def test_a_head_that_does_not_end_is_refused(serving: Serving) -> None:
         writer.write(b"GET /v2 HTTP/1.1\r\nhost: t\r\n")
         for i in range(17):
             writer.write(b"h%d: %s\r\n" % (i, b"v" * 4096))
-        assert b"431" in await asyncio.wait_for(reader.readline(), 10)
+        assert b"431" in await asyncio.wait_for(reader.readline(), 30)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_a_silent_client_is_cut_off(
     monkeypatch.setattr(guard, limit, 0.05)
     async with serving(StubPlane(ECHO)) as front, connection(front) as (reader, writer):
         writer.write(sent)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         await until(lambda: not front._connections())
 
 

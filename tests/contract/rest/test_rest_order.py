@@ -98,7 +98,7 @@ async def conversation(lane: bool, pieces: list[bytes], random: Random) -> list[
             status, headers, body = await response_of(reader)
             del headers["date"]
             found.append((status, headers, body))
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
     return found
 
 
@@ -154,7 +154,7 @@ async def test_nothing_runs_behind_the_last_answer_of_a_connection(
         status, headers, _ = await response_of(reader)
         assert (status, headers["connection"]) == (400, "close")
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
         await until(lambda: not front._connections())
     assert plane.requests == []
 
@@ -238,7 +238,7 @@ async def test_a_client_that_waits_idle_is_closed_after_its_time(
         for sent in (post(CALL), GET):
             writer.write(sent)
             assert (await response_of(reader))[0] == 200
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         await until(lambda: not front._connections())
 
 
@@ -289,7 +289,7 @@ async def test_a_call_whose_body_is_on_its_way_is_answered_in_a_drain(serving: S
         writer.write(text[-3:])
         status, headers, _ = await response_of(reader)
         assert (status, headers["connection"]) == (200, "close")
-        await asyncio.wait_for(drained, 5)
+        await asyncio.wait_for(drained, 30)
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,14 @@ async def test_drain_finishes_what_was_accepted_and_takes_nothing_more(serving: 
         writer.write(post(CALL))
         await until(lambda: bool(plane.held))
         drained = asyncio.create_task(front.drain(10))
-        assert await asyncio.wait_for(idle.read(), 5) == b""
+        assert await asyncio.wait_for(idle.read(), 30) == b""
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", front.port)
         assert not drained.done()
         plane.answer_all()
         status, headers, _ = await response_of(reader)
         assert (status, headers["connection"]) == (200, "close")
-        await asyncio.wait_for(drained, 5)
+        await asyncio.wait_for(drained, 30)
     assert plane.released == 1
 
 
@@ -86,7 +86,7 @@ async def test_drain_ends_at_its_deadline_and_stop_abandons_the_rest(serving: Se
         await until(lambda: bool(plane.held))
         start = time.monotonic()
         await front.drain(0.1)
-        assert 0.1 <= time.monotonic() - start < 5
+        assert 0.1 <= time.monotonic() - start < 30
         assert plane.abandoned == 0
         await front.stop()
         assert plane.abandoned == 1

@@ -14,7 +14,7 @@ import pytest
 from serving.frontends.rest.lane import MAX_BODY_BYTES, Head, Lane, LaneCall
 from serving.frontends.rest.wire import Reply
 from serving.frontends.shared_memory.regions import Regions
-from serving.tensor import FP32
+from serving.tensor import BOOL, FP32
 from tests.doubles.plane import StubPlane
 from tests.shared_objects import shared_objects
 from tests.unit.frontends.rest.served import describe_as, spec
@@ -151,10 +151,10 @@ async def test_lane_call_given_up_while_its_shared_memory_is_read_claims_nothing
     with shared_objects() as objects:
         known = Regions(size, size)
         known.register("r", objects.make("a", bytes(size)), 0, size)
-        plane = StubPlane(describe_as((spec("x", FP32, "n", 2),)))
+        plane = StubPlane(describe_as((spec("x", BOOL, "n", 2),)))  # whose bytes are looked at
         lane = Lane(plane, pool, 1 << 20, known)
         places = {"shared_memory_region": "r", "shared_memory_byte_size": size}
-        given = {"name": "x", "datatype": "FP32", "shape": [size // 8, 2], "parameters": places}
+        given = {"name": "x", "datatype": "BOOL", "shape": [size // 2, 2], "parameters": places}
         body = orjson.dumps({"inputs": [given]})
         fields = [(b"content-length", b"%d" % len(body))]
         head = lane.head(b"/v2/models/m/infer", fields, True)

@@ -231,7 +231,8 @@ def answered(*outputs: Tensor) -> InferResponse:
 def written(dtype: Any, *values: Any) -> bytes:
     """Return what is written for one output ``y`` that holds the values."""
     described = describe_as((spec("x", FP32, "n"),), (spec("y", dtype, "n", len(values)),))
-    call = ms_codec.decode([{"x": 1.5}], Target("m", "predict", 0), {}, only(described), 0.0)
+    target = Target("m", "predict", 0)
+    call = ms_codec.decode(b"", [{"x": 1.5}], target, {}, only(described), 0.0)
     array = np.array([values], dtype.numpy)
     response = answered(Tensor("y", dtype, array.shape, array))
     return call.encode([response]).body
@@ -251,7 +252,7 @@ def test_floats_are_written_as_the_doubles_they_are() -> None:
 def test_outputs_stand_in_the_order_of_their_names() -> None:
     described = describe_as((spec("x", BYTES, "n"),), tuple(spec(n, BYTES, "n") for n in "cab"))
     target = Target("m", "predict", 0)
-    call = ms_codec.decode([{"x": "q"}], target, {}, only(described), 0.0)
+    call = ms_codec.decode(b"", [{"x": "q"}], target, {}, only(described), 0.0)
     outputs = [Tensor(n, BYTES, (1,), items=[n.encode()]) for n in "cab"]
     body = call.encode([answered(*outputs)]).body
     assert body == b'{"instances":[{"a":"a","b":"b","c":"c"}]}'

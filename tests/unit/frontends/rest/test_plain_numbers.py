@@ -97,3 +97,40 @@ def test_nested_lists_are_flattened_in_c_order(shape: list[int]) -> None:
 )
 def test_lists_of_other_sizes_are_left_alone(values: list[Any], dims: tuple[Any, ...]) -> None:
     assert plain_numbers.flatten(values, dims) is None
+
+
+_TEXTS = st.lists(st.sampled_from(["1", "2.5", "-3", "1e3", "true", '"4"', "[5]", "], [", ""])).map(
+    lambda words: ",".join(words).encode()
+)
+
+
+@given(st.lists(_TEXTS | st.sampled_from([b"1,2", b"1,2,3", b"1", b""]), min_size=1, max_size=4))
+def test_rows_are_packed_together_as_each_by_itself(texts: list[bytes]) -> None:
+    packer = plain_numbers.packer((1, 2), FP32)
+    assert packer is not None
+    single = [_alone(packer, text) for text in texts]
+    together = packer.rows(texts)
+    if any(row is None for row in single):
+        assert together is None
+    else:
+        assert together is not None
+        np.testing.assert_array_equal(
+            together, np.concatenate([r for r in single if r is not None])
+        )
+
+
+def _alone(packer: plain_numbers.Packer, text: bytes) -> Array | None:
+    """Return the row that a text is, as a call that goes alone is read."""
+    if b"t" in text:
+        return None
+    try:
+        return packer.pack(json.loads(b"[%b]" % text))
+    except json.JSONDecodeError:
+        return None
+
+
+def test_number_that_one_row_has_too_many_is_not_taken_for_one_that_another_lacks() -> None:
+    packer = plain_numbers.packer((1, 2), FP32)
+    assert packer is not None
+    assert packer.rows([b"1,2,3", b"4"]) is None
+    assert packer.rows([b"1,2", b"3,4"]) is not None
