@@ -68,12 +68,13 @@ class Call:
 
     # -- running ---------------------------------------------------------------------------------
 
-    def run(self, message: bytes) -> None:
+    def run(self, message: bytes | memoryview) -> None:
         """Run a method that takes one message."""
         shortcut = self._method.shortcut
         if shortcut is not None:
             try:
-                self._begun = shortcut.begin(message, self, self._finish)
+                data = message if shortcut.views else bytes(message)
+                self._begun = shortcut.begin(data, self, self._finish)
             except Exception as error:
                 self._finish(error)
                 return
@@ -192,9 +193,10 @@ class Call:
     async def _unpacked(self, message: Packed) -> bytes:
         arguments = message, self._stream.head.encoding, self._streams.limit_bytes
         if not message.compressed or len(message.data) <= HEAVY_BYTES:
-            return unpacked(*arguments)
+            return bytes(unpacked(*arguments))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._streams.threads, unpacked, *arguments)
+        threads = self._streams.threads
+        return bytes(await loop.run_in_executor(threads, unpacked, *arguments))
 
     def _read(self, data: bytes) -> Any:
         read = self._method.read

@@ -17,6 +17,9 @@ PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0x5, 0x6, 0x7, 0x8, 0x
 ACK = END_STREAM = 0x1
 END_HEADERS, PADDED, WITH_PRIORITY = 0x4, 0x8, 0x20
 
+Buffer = bytes | memoryview
+"""What was read; a view is of a buffer that the next read writes over."""
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES = 9
 MAX_FRAME = 16_384
@@ -69,7 +72,7 @@ def window_update(stream_id: int, size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream_id, _NUMBER.pack(size))
 
 
-def trimmed(kind: int, flags: int, data: bytes, start: int, end: int) -> tuple[int, int]:
+def trimmed(kind: int, flags: int, data: Buffer, start: int, end: int) -> tuple[int, int]:
     """Return where the content of a DATA or HEADERS frame lies in ``data``.
 
     Padding and a priority are left out. Raises ConnectionFault when there is no room for them.

@@ -19,7 +19,7 @@ class Intake:
         self._budget = budget
         self._out = out
 
-    def feed(self, stream: Stream, piece: bytes, length: int) -> Inbox:
+    def feed(self, stream: Stream, piece: bytes | memoryview, length: int) -> Inbox:
         """Put a piece of a message to the rest of it; raises BadMessage.
 
         ``length`` is what the piece has taken of the stream's window.
@@ -29,12 +29,22 @@ class Intake:
             inbox = stream.inbox = Inbox(self._limit_bytes)
         inbox.feed(piece)
         if not self._account(stream, inbox.held):
-            text = "too many large requests are being received at once"
-            raise BadMessage(StatusCode.RESOURCE_EXHAUSTED, text)
+            raise _full()
         stream.uncredited += length
         if not inbox.ready:
             self._credit(stream)
         return inbox
+
+    def put(self, stream: Stream, inbox: Inbox, piece: bytes | memoryview, length: int) -> None:
+        """Put a piece into a large message that it does not end; raises BadMessage."""
+        size = len(piece)
+        if not self._budget.take(size):
+            raise _full()
+        stream.counted += size
+        inbox.put(piece)
+        stream.uncredited += length
+        if not inbox.ready:
+            self._credit(stream)
 
     def take(self, stream: Stream) -> Packed:
         """Return the next message of a stream, and give the client room for more."""
@@ -67,3 +77,8 @@ class Intake:
             self._out.control(frames.window_update(stream.id, stream.uncredited))
             stream.their_window += stream.uncredited
             stream.uncredited = 0
+
+
+def _full() -> BadMessage:
+    text = "too many large requests are being received at once"
+    return BadMessage(StatusCode.RESOURCE_EXHAUSTED, text)

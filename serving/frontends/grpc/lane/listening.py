@@ -8,6 +8,9 @@ import os
 import socket
 import stat
 
+from serving.config import ServerSettings
+from serving.errors import ConfigError
+
 BACKLOG = 1024
 
 _NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -43,7 +46,8 @@ def listeners(host: str, port: int) -> list[socket.socket]:
 
 
 def _listener(family: int, address: tuple[object, ...], host: str) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio's own loop sends small frames at once, as uvloop does.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,3 +101,16 @@ def _clear(path: str) -> None:
             os.unlink(path)
             return
     raise OSError(errno.EADDRINUSE, "a server listens there already")
+
+
+def port_taken(settings: ServerSettings, address: str = "") -> ConfigError:
+    """Return the error for a port that cannot be listened on."""
+    host, port = settings.host, settings.grpc_port
+    address = address or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    return ConfigError(
+        f"the gRPC port cannot be opened: {address} is taken or not an address here",
+        code="port_taken",
+        where="--grpc-port",
+        given=f"--grpc-port {port}",
+        fix="stop what listens there, or choose another with --grpc-port (0: a free one)",
+    )

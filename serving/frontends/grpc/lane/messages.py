@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from serving.frontends import body_memory
 from serving.frontends.grpc.status_code import StatusCode
 
 PREFIX_BYTES = 5
@@ -26,7 +27,11 @@ ENCODINGS = (IDENTITY, *_WINDOWS)
 _SLICE = 1 << 14
 """Bytes given to zlib at a time: it copies what it leaves, so a large slice costs a square."""
 
-_SMALL, _GATHERED = 1 << 10, 1 << 16
+_LARGE = 1 << 14
+"""From this size on a message is put into memory of its own as it comes, and copied no more."""
+
+_SHARE = 64
+"""The part of a large message that must have come before it is given all the memory it takes."""
 
 
 class BadMessage(Exception):
@@ -39,47 +44,56 @@ class BadMessage(Exception):
 
 
 class Packed(NamedTuple):
-    """One message as it came."""
+    """One message as it came; the data of a large one are a view of memory of their own."""
 
     compressed: bool
-    data: bytes
+    data: bytes | memoryview
 
 
 class Inbox:
     """Collects the messages of one stream; ``limit`` bounds each in bytes, as it came.
 
-    ``held`` counts the bytes of all that was fed and not yet taken.
+    ``held`` counts the bytes of all that was fed and not yet taken, ``room`` those that a large
+    message still lacks: less than these may be ``put``.
     """
 
-    __slots__ = ("_limit", "_need", "_parts", "_prefix", "_size", "held", "ready")
+    __slots__ = ("_at", "_compressed", "_limit", "_place", "_size", "_small", "held", "ready",
+                 "room")  # fmt: skip
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[bytes | bytearray] = []
-        self._size = 0
-        self._need = PREFIX_BYTES
-        self._prefix: bytes | None = None
-        self.held = 0
+        self._small = bytearray()  # a prefix, a short message, or the begin of a long one
+        self._size = -1  # of the message whose prefix was read
+        self._compressed = False
+        self._place: memoryview | None = None
+        self._at = 0
+        self.held = self.room = 0
         self.ready: deque[Packed] = deque()
 
-    def feed(self, piece: bytes) -> None:
-        """Take in bytes; raises BadMessage once they cannot become a message."""
-        last = self._parts[-1] if self._parts else None
-        # Pieces of a few bytes each must not cost an object each.
-        if isinstance(last, bytearray) and len(last) < _GATHERED:
-            last += piece
-        elif piece:
-            self._parts.append(bytearray(piece) if len(piece) < _SMALL else piece)
-        self._size += len(piece)
-        self.held += len(piece)
-        while self._size >= self._need:
-            data = self._next()
-            if self._prefix is None:
-                self._need = self._length(data)
-                self._prefix = data
+    def feed(self, piece: bytes | memoryview) -> None:
+        """Take in bytes, by copying; raises BadMessage once they cannot become a message."""
+        at, end = 0, len(piece)
+        while at < end:
+            if self._size < 0:
+                taken = min(end - at, PREFIX_BYTES - len(self._small))
+                self._add(piece[at : at + taken])
+                if len(self._small) == PREFIX_BYTES:
+                    self._begin(end - at - taken)
             else:
-                self.ready.append(Packed(bool(self._prefix[0]), data))
-                self._need, self._prefix = PREFIX_BYTES, None
+                taken = min(end - at, self._size - self._got)
+                self._add(piece[at : at + taken])
+            at += taken
+            if self._size >= 0 and self._got == self._size:
+                self._end()
+
+    def put(self, piece: bytes | memoryview) -> None:
+        """Take in bytes of a large message, fewer than ``room``."""
+        assert self._place is not None
+        size = len(piece)
+        self._place[self._at : self._at + size] = piece
+        self._at += size
+        self.room -= size
+        self.held += size
 
     def take(self) -> Packed:
         """Return the first message that is ready."""
@@ -90,17 +104,41 @@ class Inbox:
     @property
     def within(self) -> bool:
         """Whether a message has begun and not ended."""
-        return bool(self._size) or self._prefix is not None
+        return bool(self._small) or self._size >= 0
 
-    def _next(self) -> bytes:
-        """Return the bytes that are needed, and keep what follows them."""
-        whole, need = b"".join(self._parts), self._need
-        rest = whole[need:]
-        self._parts = [rest] if rest else []
-        self._size = len(rest)
-        return whole[:need] if rest else whole
+    @property
+    def _got(self) -> int:
+        """Bytes that are there of the prefix or message."""
+        return len(self._small) if self._place is None else self._at
 
-    def _length(self, prefix: bytes) -> int:
+    def _add(self, part: bytes | memoryview) -> None:
+        """Put bytes to what is unfinished."""
+        if self._place is not None:
+            self.put(part)
+            return
+        self._small += part
+        self.held += len(part)
+        if self._size >= _LARGE and len(self._small) * _SHARE >= self._size:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Give a large message the memory that it takes.
+
+        Not before a part of it has come: what is only announced costs its client nothing.
+        """
+        try:
+            self._place = body_memory.room(self._size)
+        except MemoryError:
+            text = "there is no memory for a request of this size"
+            raise BadMessage(StatusCode.RESOURCE_EXHAUSTED, text) from None
+        self._at = len(self._small)
+        self._place[: self._at] = self._small
+        self._small = bytearray()
+        self.room = self._size - self._at
+
+    def _begin(self, more: int) -> None:
+        """Read the prefix; so many bytes more are there."""
+        prefix, self._small = self._small, bytearray()
         if prefix[0] > 1:
             raise BadMessage(StatusCode.INTERNAL, f"a message begins with {prefix[0]}, not 0 or 1")
         length = int.from_bytes(prefix[1:])
@@ -109,7 +147,16 @@ class Inbox:
                 StatusCode.RESOURCE_EXHAUSTED,
                 f"SERVER: Received message larger than max ({length} vs. {self._limit})",
             )
-        return length
+        self._compressed = bool(prefix[0])
+        self._size = length
+        if length >= _LARGE and more * _SHARE >= length:
+            self._make_room()
+
+    def _end(self) -> None:
+        """The message is whole."""
+        data = bytes(self._small) if self._place is None else self._place
+        self.ready.append(Packed(self._compressed, data))
+        self._small, self._place, self._size, self.room = bytearray(), None, -1, 0
 
 
 def check_encoding(encoding: bytes) -> None:
@@ -122,7 +169,7 @@ def check_encoding(encoding: bytes) -> None:
         )
 
 
-def unpacked(message: Packed, encoding: bytes, limit: int) -> bytes:
+def unpacked(message: Packed, encoding: bytes, limit: int) -> bytes | memoryview:
     """Return a message's bytes; raises BadMessage when it is damaged or over the limit."""
     if not message.compressed:
         return message.data
@@ -136,12 +183,12 @@ def unpacked(message: Packed, encoding: bytes, limit: int) -> bytes:
         raise _damaged() from None
 
 
-def _inflated(data: bytes, window: int, limit: int) -> bytes:
+def _inflated(data: bytes | memoryview, window: int, limit: int) -> bytes:
     unpacker = zlib.decompressobj(window)
     parts: list[bytes] = []
     room = limit + 1
     for start in range(0, len(data), _SLICE):
-        rest = data[start : start + _SLICE]
+        rest: bytes | memoryview = data[start : start + _SLICE]
         while rest and not unpacker.eof:
             part = unpacker.decompress(rest, room)
             rest = unpacker.unconsumed_tail

@@ -47,8 +47,8 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_due", "_frames", "_loop", "_on_sent", "_pending", "_table_told", "_transport",
-        "_unread", "_waiting", "_widened", "backlog", "paused", "peer", "window",
+        "_due", "_finished", "_frames", "_loop", "_on_sent", "_pending", "_table_told",
+        "_transport", "_unread", "_waiting", "_widened", "backlog", "paused", "peer", "window",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +61,7 @@ class Outgoing:
         self._on_sent = on_sent
         self._frames: list[bytes | memoryview] = []
         self._pending = 0
-        self._due = False
+        self._due = self._finished = False
         # In the order of their turns. Taking the first of a dict that others were taken from before
         # costs what was taken; this does not.
         self._waiting: OrderedDict[int, Stream] = OrderedDict()
@@ -216,12 +216,17 @@ class Outgoing:
         self._due = False
         frames, self._frames = self._frames, []
         large, self._pending = self._pending > WRITE_BYTES, 0
-        if not frames or self._transport.is_closing():
+        if not frames or self._finished or self._transport.is_closing():
             return
         if large:
             self._transport.writelines(frames)
         else:
             self._transport.write(b"".join(frames))
+
+    def finish(self) -> None:
+        """Write what was put together, and nothing after it."""
+        self.flush()
+        self._finished = True
 
     # -- how it goes -----------------------------------------------------------------------------
 
@@ -276,15 +281,24 @@ class Outgoing:
     def _send_data(
         self, stream: Stream, outbox: deque[bytes | memoryview], piece: memoryview
     ) -> None:
-        size = min(len(piece), self.peer.max_frame, self.window, stream.window)
+        """Send a frame of data, or as many as are written at once where no other stream waits."""
+        longest = self.peer.max_frame
+        most = longest if len(self._waiting) > 1 else max(longest, WRITE_BYTES)
+        size = min(len(piece), most, self.window, stream.window)
         if size <= 0:
             return
         self.window -= size
         stream.window -= size
         stream.sent += size
         self._gone(size)
-        self._put(head(size, DATA, 0, stream.id))
-        self._put(piece[:size])
+        whole = head(longest, DATA, 0, stream.id) if size > longest else b""
+        at = 0
+        while size - at > longest:
+            self._frames += (whole, piece[at : at + longest])
+            at += longest
+        self._frames.append(head(size - at, DATA, 0, stream.id))
+        self._pending += at
+        self._put(piece[at:size])
         if size == len(piece):
             outbox.popleft()
         else:

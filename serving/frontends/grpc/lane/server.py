@@ -11,9 +11,11 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from serving.frontends.acceptor import Acceptor, Shares
 from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.connection import OPENING_TIMEOUT_S, Connection
 from serving.frontends.grpc.lane.deadlines import Deadlines
@@ -54,7 +56,8 @@ class LaneServer:
         self._tls: ssl.SSLContext | None = None
         self._sockets: list[socket.socket] = []
         self._unix: UnixListener | None = None
-        self._servers: list[asyncio.Server] = []
+        self._shares: Shares | None = None
+        self._servers: list[asyncio.Server | Acceptor] = []
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._all_gone = asyncio.Event()
@@ -73,6 +76,15 @@ class LaneServer:
         self._sockets = listeners(host, port)
         return int(self._sockets[0].getsockname()[1])
 
+    def share(
+        self, sockets: Sequence[socket.socket], shares: Shares, tls: ssl.SSLContext | None = None
+    ) -> int:
+        """Listen on sockets that other processes take connections from too; return the port."""
+        self._tls = tls
+        self._sockets = list(sockets)
+        self._shares = shares
+        return int(self._sockets[0].getsockname()[1])
+
     def bind_unix(self, path: str, tls: ssl.SSLContext | None = None) -> None:
         """Listen on a Unix socket, which is removed again at the end. Raises OSError."""
         self._tls = tls
@@ -81,19 +93,28 @@ class LaneServer:
     async def start(self) -> None:
         """Answer calls on what was bound."""
         loop = asyncio.get_running_loop()
-        how: dict[str, Any] = {"backlog": BACKLOG}
+        how: dict[str, Any] = {}
         if self._tls is not None:
-            how |= {
+            how = {
                 "ssl": self._tls,
                 "ssl_handshake_timeout": OPENING_TIMEOUT_S,
                 "ssl_shutdown_timeout": _UNSENT_S,
             }
+        if self._shares is not None:
+            count = self._connections.__len__
+            acceptor = Acceptor(self._sockets, self._shares, self._connected, count, how)
+            acceptor.start()
+            self._servers.append(acceptor)
+        else:
+            await self._listen(loop, how | {"backlog": BACKLOG})
+        self._sweeper = loop.create_task(self._sweep())
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop, how: dict[str, Any]) -> None:
         for listener in self._sockets:
             self._servers.append(await loop.create_server(self._connected, sock=listener, **how))
         if self._unix is not None:
             sock = self._unix.socket
             self._servers.append(await loop.create_unix_server(self._connected, sock=sock, **how))
-        self._sweeper = loop.create_task(self._sweep())
 
     async def stop(self, grace: float | None) -> None:
         """Accept nothing more and let calls end for ``grace`` seconds (None: not at all)."""

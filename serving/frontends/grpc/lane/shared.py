@@ -10,7 +10,11 @@ from typing import Any
 from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.deadlines import Deadlines
 from serving.frontends.grpc.lane.stream import Stream
+from serving.frontends.grpc.lane.turns import Turns
 from serving.frontends.grpc.methods import Methods
+
+_RECEIVED_BYTES = 256 << 10
+"""As much as is read at once: a large message should not take many reads."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Shared:
 
     ``methods`` grows until the server starts.
     ``budget`` bounds unfinished requests, ``unread`` the answers that clients do not read.
+    ``received`` is where a connection finds what it reads, until another one reads.
     """
 
     methods: Methods
@@ -27,4 +32,6 @@ class Shared:
     unread: Budget
     threads: Executor
     deadlines: Deadlines[Stream]
+    turns: Turns = field(default_factory=Turns)
+    received: memoryview = field(default_factory=lambda: memoryview(bytearray(_RECEIVED_BYTES)))
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

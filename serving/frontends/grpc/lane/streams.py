@@ -16,6 +16,7 @@ from typing import Any
 from serving.frontends.grpc.lane import answers, frames
 from serving.frontends.grpc.lane.call import Call
 from serving.frontends.grpc.lane.faults import Code, ConnectionFault, StreamFault
+from serving.frontends.grpc.lane.frames import Buffer
 from serving.frontends.grpc.lane.header_reader import HeaderReader
 from serving.frontends.grpc.lane.intake import Intake
 from serving.frontends.grpc.lane.messages import (
@@ -27,6 +28,7 @@ from serving.frontends.grpc.lane.messages import (
 )
 from serving.frontends.grpc.lane.metadata import Value
 from serving.frontends.grpc.lane.outgoing import BACKLOG_BYTES, Outgoing
+from serving.frontends.grpc.lane.parked import Parked
 from serving.frontends.grpc.lane.request_head import (
     Malformed,
     WrongCall,
@@ -56,8 +58,7 @@ class Streams:
         self._live: dict[int, Stream] = {}
         # Those that ended lately: negative where we ended them and the client may not know yet.
         self._closed: deque[int] = deque(maxlen=_REMEMBERED)
-        self._parked: deque[Stream] = deque()
-        self._unparking = False
+        self._parked = Parked(out, self._run_packed)
         self.last_id = 0
         self.completed = 0
         self.shut = False
@@ -115,7 +116,7 @@ class Streams:
             self._shared.deadlines.add(stream)
         self._route(stream)
 
-    def data(self, stream_id: int, ended: bool, data: bytes, span: tuple[int, int, int]) -> None:
+    def data(self, stream_id: int, ended: bool, data: Buffer, span: tuple[int, int, int]) -> None:
         """Take what a DATA frame holds: ``span`` is start, end, and what counts for the window.
 
         Raises both kinds of fault.
@@ -147,7 +148,8 @@ class Streams:
             and self._out.backlog <= BACKLOG_BYTES
         ):
             call = stream.call = Call(self, stream, method)
-            call.run(data[start + PREFIX_BYTES : end])
+            message = data[start + PREFIX_BYTES : end]
+            call.run(message if isinstance(message, bytes) else message.tobytes())
             return
         self._collect(stream, data[start:end], length)
 
@@ -254,7 +256,7 @@ class Streams:
         elif stream.call is not None:
             stream.call.sent()
         if self._parked:
-            self._unpark()
+            self._parked.go_on()
 
     # -- how it goes -----------------------------------------------------------------------------
 
@@ -285,9 +287,13 @@ class Streams:
         elif stream.heard_all:
             self._run(stream)
 
-    def _collect(self, stream: Stream, piece: bytes, length: int) -> None:
+    def _collect(self, stream: Stream, piece: Buffer, length: int) -> None:
         """Put a piece of a message to the rest of it, and go on where that makes it whole."""
+        inbox = stream.inbox
         try:
+            if inbox is not None and len(piece) < inbox.room and not stream.heard_all:
+                self._intake.put(stream, inbox, piece, length)
+                return
             inbox = self._intake.feed(stream, piece, length)
         except BadMessage as bad:
             self._withdraw(stream, bad.code, bad.details)
@@ -307,7 +313,7 @@ class Streams:
             text = f"the method takes one message, and {count} came"
             self.fail(stream, StatusCode.UNIMPLEMENTED, text)
         elif self._out.backlog > BACKLOG_BYTES:
-            self._parked.append(stream)
+            self._parked.add(stream)
         else:
             self._run_packed(stream)
 
@@ -315,18 +321,6 @@ class Streams:
         assert stream.method is not None
         call = stream.call = Call(self, stream, stream.method)
         call.run_packed(self.take(stream))
-
-    def _unpark(self) -> None:
-        """Begin the calls that stood back, once the client has read enough or given up."""
-        # What fails at once would otherwise unpark the next, and so on, as deep as it goes.
-        if self._unparking or self._out.backlog > BACKLOG_BYTES // 2:
-            return
-        self._unparking = True
-        while self._parked and self._out.backlog <= BACKLOG_BYTES:
-            stream = self._parked.popleft()
-            if not stream.ending:
-                self._run_packed(stream)
-        self._unparking = False
 
     def _heard_all(self, stream: Stream) -> None:
         stream.heard_all = True
@@ -393,7 +387,7 @@ class Streams:
             self._shared.deadlines.discard(stream)
         self._intake.drop(stream)
         if self._parked:
-            self._unpark()
+            self._parked.go_on()
         if not self._live:
             self._on_empty()
 

@@ -24,7 +24,7 @@ import numpy as np
 from serving.errors import Overloaded, ServingError
 from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.health import HealthService
-from serving.frontends.grpc.lane import connection as connections
+from serving.frontends.grpc.lane import reader
 from serving.frontends.grpc.lane.connection import Connection
 from serving.frontends.grpc.lane.server import LaneServer
 from serving.frontends.grpc.ms_service import MindSporeService
@@ -37,7 +37,7 @@ from tests.unit.frontends.grpc.served import echo
 
 from . import raw
 from .raw import DATA, END_HEADERS, END_STREAM, HEADERS, Frame, frame
-from .running import infer_message
+from .running import feed, infer_message
 
 PATHS = (
     raw.LIVE, raw.INFER, raw.INFER, raw.INFER, "/serving.v1.Serving/List",
@@ -106,7 +106,7 @@ class Wire:
     """Stands for the transport; holds what the server says against what it may say."""
 
     def __init__(self) -> None:
-        self.closing = False
+        self.closing = self.finished = False
         self.reading = True
         self.unsent = 0
         self.buffer = b""
@@ -127,6 +127,14 @@ class Wire:
     def setsockopt(self, *_: Any) -> None: ...
 
     def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def set_protocol(self, _protocol: Any) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.finished = True
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -149,6 +157,8 @@ class Wire:
         self.write(b"".join(parts))
 
     def write(self, data: bytes) -> None:
+        if self.finished:
+            self.wrong = self.wrong or Wrong("a write behind the end")
         if data.startswith(b"HTTP/1.1"):
             return
         self.buffer += data
@@ -386,7 +396,7 @@ class Arena:
         """Play one session. Raises Wrong, or what the server does."""
         plane, wire = self.plane, Wire()
         # By the clock, a session would not go the same way twice.
-        connections.TURN_S = rng.choice([-1.0, 1e9])
+        reader.TURN_S = rng.choice([-1.0, 1e9])
         plane.rng = rng
         plane.claims, plane.waiting, plane.released = [], [], 0
         connection = self.server._connected()
@@ -395,7 +405,7 @@ class Arena:
         waiting = raw.PREFACE + raw.settings() if rng.random() < 0.98 else rng.randbytes(30)
         paused = False
         for _ in range(rng.choice([5, 40, 80])):
-            if wire.closing:
+            if wire.closing or wire.finished:
                 self.tally.cut += 1
                 break
             waiting += session.step()
@@ -409,7 +419,7 @@ class Arena:
                 (connection.resume_writing if paused else connection.pause_writing)()
                 paused = not paused
             self._meddle(connection, rng)
-        self.tally.frames += connection._progress
+        self.tally.frames += connection._reader.progress
         self.tally.claims += len(plane.claims)
         self.tally.answers += plane.released
         await self._end(connection, wire)
@@ -421,7 +431,7 @@ class Arena:
         cut = rng.choice([len(waiting), len(waiting), rng.randrange(len(waiting) + 1)])
         for end in (cut - cut // 2, cut // 2):
             if end and wire.reading and not wire.closing:
-                connection.data_received(waiting[:end])
+                feed(connection, waiting[:end])
                 waiting = waiting[end:]
         return waiting
 
@@ -467,7 +477,7 @@ class Arena:
 
 async def play(seed: str, first: int, count: int) -> Tally:
     """Play sessions; return what came of them. Raises Wrong with the session's number."""
-    turn_s = connections.TURN_S
+    turn_s = reader.TURN_S
     with ThreadPoolExecutor(1) as threads:
         arena = Arena(threads)
         faults: list[Any] = []
@@ -480,7 +490,7 @@ async def play(seed: str, first: int, count: int) -> Tally:
             except Exception as error:
                 raise Wrong(f"seed {seed}, session {number}: {error!r}") from error
         await arena.server.stop(None)
-    connections.TURN_S = turn_s
+    reader.TURN_S = turn_s
     return arena.tally
 
 

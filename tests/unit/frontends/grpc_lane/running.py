@@ -59,3 +59,14 @@ def engine_of(front: GrpcFrontEnd) -> LaneServer:
 def connections_of(front: GrpcFrontEnd) -> list[Connection]:
     """Return the connections that a front end has."""
     return list(engine_of(front)._connections)
+
+
+def feed(connection: Connection, data: bytes) -> None:
+    """Hand bytes to a connection as an event loop does, and spoil the buffer behind it."""
+    while data:
+        room = connection.get_buffer(-1)
+        size = min(len(room), len(data))
+        room[:size] = data[:size]
+        connection.buffer_updated(size)
+        room[:size] = b"\xaa" * size
+        data = data[size:]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.frontends.grpc.lane import outgoing, streams
+from serving.frontends.grpc.lane import outgoing, parked, streams
 from serving.frontends.grpc.lane.outgoing import Outgoing
 from serving.tensor import FP32
 from tests.doubles.plane import StubPlane
@@ -41,6 +41,7 @@ async def test_calls_that_stood_back_go_on_when_those_before_are_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "BACKLOG_BYTES", 100_000)
+    monkeypatch.setattr(parked, "BACKLOG_BYTES", 100_000)
     plane = StubPlane(echo("m", FP32))
     async with lane(plane) as front, raw.connection(front.port, NO_WINDOW) as client:
         await call(client, 1, body(200_000))

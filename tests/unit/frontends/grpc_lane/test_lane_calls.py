@@ -144,7 +144,7 @@ async def test_the_server_keeps_the_deadline_of_a_client_that_does_not() -> None
         client.call(1, [*INFER_FIELDS, ("grpc-timeout", "150m")], CALL)
         answer = await client.answer(1)
         assert answer.fields["grpc-status"] == "4"
-        assert 0.15 <= time.monotonic() - before < 5
+        assert 0.15 <= time.monotonic() - before < raw.WAIT_S
         assert plane.abandoned == 1
         await client.alive(3)
 
@@ -335,7 +335,7 @@ async def test_stop_does_not_wait_for_clients_that_hang() -> None:
         await client.ping()
         began = time.monotonic()
         await asyncio.wait_for(engine_of(front).stop(0.2), raw.WAIT_S)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < raw.WAIT_S
         with pytest.raises(OSError, match="refused|Connect"):
             await asyncio.open_connection("127.0.0.1", front.port)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 
 import numpy as np
 import pytest
 
-from serving.frontends.grpc.lane import connection, outgoing, server, streams
+from serving.frontends.grpc.lane import connection, outgoing, parked, reader, server, streams
 from serving.frontends.grpc.reflection import V1
 from serving.frontends.grpc.server import GrpcFrontEnd
 from serving.tensor import FP32
@@ -101,7 +102,8 @@ async def test_a_client_that_reads_nothing_is_dropped() -> None:
                 client.send(raw.window(0, 1 << 30), raw.settings((4, 1 << 30)))
                 client.windows[0], client.initial_window = 16 << 20, 1 << 20
                 body = raw.message(infer_message(np.zeros(200_000, np.float32)))
-                await _send_calls(client, 16, body)
+                with contextlib.suppress(ConnectionError):  # it may be dropped before all is sent
+                    await _send_calls(client, 16, body)
                 await until(lambda: not connections_of(front))
     assert plane.released == len(plane.requests) > 0
 
@@ -121,30 +123,44 @@ async def test_blocks_without_end_are_cut_by_number() -> None:
         assert await client.end() == ENHANCE_YOUR_CALM
 
 
+@pytest.mark.parametrize("between", [b"", frame(raw.PING, raw.ACK, 0, bytes(8))])
 async def test_calls_begun_and_reset_at_once_end_the_connection(
-    monkeypatch: pytest.MonkeyPatch,
+    between: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CVE-2023-44487, rapid reset: far more than anybody gives up at once."""
-    monkeypatch.setattr(connection, "RESETS", (200, 0.0))
+    monkeypatch.setattr(reader, "RESETS", (200, 0.0))
     plane = HeldPlane()
     async with lane(plane) as front, raw.connection(front.port) as client:
         body = frame(DATA, END_STREAM, 1, raw.message(infer_message()))
         first = client.block(INFER_FIELDS)
         again = client.block(INFER_FIELDS)
+        sent = b""
         for index in range(300):
             stream = 2 * index + 1
             head = frame(HEADERS, END_HEADERS, stream, again if index else first)
             rest = frame(DATA, END_STREAM, stream, body[9:])
-            client.send(head, rest, frame(raw.RST_STREAM, 0, stream, RESET))
+            sent += head + rest + between + frame(raw.RST_STREAM, 0, stream, RESET)
+        client.send(sent)
         assert await client.end() == ENHANCE_YOUR_CALM
-        assert plane.abandoned == len(plane.requests) == 201
+        assert plane.abandoned == len(plane.requests)
+        # What is taken back by the very next frame is not begun, unless a read ends between them.
+        assert len(plane.requests) == 201 if between else len(plane.requests) < 10
+
+
+async def test_a_call_that_another_one_is_reset_behind_is_run() -> None:
+    async with lane() as front, raw.connection(front.port) as client:
+        client.open(1, INFER_FIELDS)
+        client.open(3, INFER_FIELDS)
+        body = frame(DATA, END_STREAM, 3, raw.message(infer_message()))
+        client.send(body + frame(raw.RST_STREAM, 0, 1, RESET))
+        assert (await client.answer(3)).fields["grpc-status"] == "0"
 
 
 async def test_calls_that_the_client_makes_the_server_reset_count_as_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """CVE-2025-8671, MadeYouReset: the client breaks a rule on each call."""
-    monkeypatch.setattr(connection, "RESETS", (200, 0.0))
+    monkeypatch.setattr(reader, "RESETS", (200, 0.0))
     plane = HeldPlane()
     async with lane(plane) as front, raw.connection(front.port) as client:
         first = client.block(INFER_FIELDS)
@@ -183,7 +199,7 @@ async def test_floods_of_frames_that_say_nothing_end_the_connection(flood: bytes
 
 async def test_pings_are_earned_by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """As gRPC for Go does it: a PING for every round trip, while answers come."""
-    monkeypatch.setattr(connection, "ANSWERED", (20, 0.0))
+    monkeypatch.setattr(reader, "ANSWERED", (20, 0.0))
     async with lane() as front, raw.connection(front.port) as client:
         for stream in range(1, 401, 2):
             client.send(frame(raw.PING, 0, 0, bytes(8)))
@@ -193,7 +209,7 @@ async def test_pings_are_earned_by_calls(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_pings_are_earned_by_long_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "ANSWERED", (20, 0.0))
+    monkeypatch.setattr(reader, "ANSWERED", (20, 0.0))
     body = raw.message(infer_message(np.zeros(200_000, np.float32)))
     async with lane() as front, raw.connection(front.port) as client:
         client.windows[0], client.initial_window = 16 << 20, 1 << 20
@@ -207,7 +223,7 @@ async def test_pings_are_earned_by_long_answers(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_resets_are_earned_by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "RESETS", (20, 0.0))
+    monkeypatch.setattr(reader, "RESETS", (20, 0.0))
     async with lane() as front, raw.connection(front.port) as client:
         for stream in range(1, 401, 4):
             client.open(stream)
@@ -216,13 +232,13 @@ async def test_resets_are_earned_by_calls(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_is_allowed_at_once_is_far_more_than_clients_do() -> None:
-    for burst, per_second in (connection.RESETS, connection.ANSWERED, connection.EMPTY):
+    for burst, per_second in (reader.RESETS, reader.ANSWERED, reader.EMPTY):
         assert burst >= 1000
         assert per_second >= 100
 
 
 async def test_floods_are_forgiven_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "ANSWERED", (20, 1000.0))
+    monkeypatch.setattr(reader, "ANSWERED", (20, 1000.0))
     async with lane() as front, raw.connection(front.port) as client:
         for _ in range(60):
             await client.ping()
@@ -234,6 +250,7 @@ async def test_answers_that_are_not_read_keep_further_calls_from_being_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "BACKLOG_BYTES", 1 << 20)
+    monkeypatch.setattr(parked, "BACKLOG_BYTES", 1 << 20)
     size = 1 << 20
     plane = StubPlane(echo("m", FP32))
     async with lane(plane) as front, raw.connection(front.port, (4, 1 << 30)) as client:
@@ -313,4 +330,4 @@ async def test_a_client_that_overruns_its_window_loses_the_call() -> None:
 
 
 def test_the_backlog_that_streams_look_at_is_the_one_that_outgoing_names() -> None:
-    assert streams.BACKLOG_BYTES == outgoing.BACKLOG_BYTES
+    assert streams.BACKLOG_BYTES == parked.BACKLOG_BYTES == outgoing.BACKLOG_BYTES

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import random
+import sys
+import tracemalloc
 import zlib
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.frontends.grpc.lane import messages as lane_messages
 from serving.frontends.grpc.lane.messages import (
     BadMessage,
     Inbox,
@@ -24,25 +28,35 @@ from .raw import message
 LIMIT = 1000
 
 
+def given_to(inbox: Inbox, piece: bytes) -> None:
+    """Hand a piece over as a connection does, and spoil it afterwards."""
+    read = bytearray(piece)
+    (inbox.put if len(piece) < inbox.room else inbox.feed)(memoryview(read))
+    read[:] = b"\xaa" * len(read)
+
+
+@pytest.mark.parametrize(("large", "share"), [(1 << 14, 64), (16, 1), (16, 4), (1, 64)])
 @given(st.lists(st.tuples(st.binary(max_size=80), st.booleans()), max_size=8), st.data())
 def test_messages_come_out_whatever_the_pieces(
-    messages: list[tuple[bytes, bool]], data: st.DataObject
+    large: int, share: int, messages: list[tuple[bytes, bool]], data: st.DataObject
 ) -> None:
+    """Also those that are put into a place of their own, from any size and part on."""
     whole = b"".join(message(*each) for each in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
-    inbox = Inbox(LIMIT)
-    found = []
-    fed = 0
-    for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
-        inbox.feed(whole[start:end])
-        fed += end - start
-        assert inbox.held == fed - sum(5 + len(packed.data) for packed in found)
-        while inbox.ready and data.draw(st.booleans()):
-            found.append(inbox.take())
+    with mock.patch.multiple(lane_messages, _LARGE=large, _SHARE=share):
+        inbox = Inbox(LIMIT)
+        found: list[Packed] = []
+        fed = 0
+        for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+            given_to(inbox, whole[start:end])
+            fed += end - start
+            assert inbox.held == fed - sum(5 + len(packed.data) for packed in found)
+            while inbox.ready and data.draw(st.booleans()):
+                found.append(inbox.take())
     while inbox.ready:
         found.append(inbox.take())
-    assert found == [Packed(compressed, content) for content, compressed in messages]
-    assert (inbox.within, inbox.held) == (False, 0)
+    assert [(bytes(packed.data), packed.compressed) for packed in found] == messages
+    assert (inbox.within, inbox.held, inbox.room) == (False, 0, 0)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1023, 1024, 5000])
@@ -52,17 +66,45 @@ def test_a_large_message_is_put_together_from_pieces_of_any_size(size: int) -> N
     whole = message(content)
     for start in range(0, len(whole), size):
         assert inbox.within is (start > 0)
-        inbox.feed(whole[start : start + size])
-    assert inbox.take() == Packed(False, content)
-    assert len(inbox._parts) == 0
+        given_to(inbox, whole[start : start + size])
+    assert bytes(inbox.take().data) == content
 
 
 def test_pieces_of_one_byte_do_not_cost_an_object_each() -> None:
     inbox = Inbox(1 << 20)
     inbox.feed(message(bytes(100_000))[:5])
     for _ in range(50_000):
-        inbox.feed(b"x")
-    assert len(inbox._parts) <= 2
+        given_to(inbox, b"x")
+    begun = sys.getallocatedblocks()
+    for _ in range(10_000):
+        given_to(inbox, b"x")
+    assert sys.getallocatedblocks() - begun < 100
+
+
+def test_a_message_that_is_only_announced_takes_no_memory() -> None:
+    inbox = Inbox(1 << 30)
+    inbox.feed(b"\0" + (1 << 30).to_bytes(4))
+    for _ in range(100):
+        inbox.feed(bytes(1000))
+    assert inbox.room == 0
+    tracemalloc.start()
+    try:
+        inbox.feed(bytes((1 << 24) - 200_000))
+        assert tracemalloc.get_traced_memory()[0] < 40 << 20
+        inbox.feed(bytes(200_000))
+        assert inbox.room == (1 << 30) - (1 << 24) - 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_message_that_no_memory_is_left_for_is_refused() -> None:
+    inbox = Inbox(1 << 20)
+    with (
+        mock.patch.object(lane_messages.body_memory, "room", side_effect=MemoryError),
+        pytest.raises(BadMessage) as refused,
+    ):
+        inbox.feed(message(bytes(100_000)))
+    assert refused.value.code is StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:

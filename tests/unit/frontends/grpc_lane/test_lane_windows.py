@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from serving.frontends.grpc.lane import streams
+from serving.frontends.grpc.lane import parked, streams
 from serving.tensor import FP32
 from tests.doubles.plane import StubPlane
 from tests.unit.frontends.grpc.running import until
@@ -103,6 +103,7 @@ async def _read_all(client: raw.RawClient) -> None:
 
 async def test_parked_calls_that_fail_at_once_do_not_nest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BACKLOG_BYTES", 1 << 16)
+    monkeypatch.setattr(parked, "BACKLOG_BYTES", 1 << 16)
     plane = StubPlane(echo("m", FP32))
     large = raw.message(infer_message(np.zeros(60_000, np.float32)))
     async with lane(plane) as front, raw.connection(front.port, (4, MIB)) as client:

@@ -1,0 +1,44 @@
+"""Calls that stand back while their client does not read: whole, but not begun."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from serving.frontends.grpc.lane.outgoing import BACKLOG_BYTES, Outgoing
+from serving.frontends.grpc.lane.stream import Stream
+
+
+class Parked:
+    """Owned by ``Streams``; ``run`` begins a call."""
+
+    __slots__ = ("_busy", "_out", "_run", "_waiting")
+
+    def __init__(self, out: Outgoing, run: Callable[[Stream], None]) -> None:
+        self._out = out
+        self._run = run
+        self._waiting: deque[Stream] = deque()
+        self._busy = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, stream: Stream) -> None:
+        """Let a call wait until answers have gone."""
+        self._waiting.append(stream)
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._waiting.clear()
+
+    def go_on(self) -> None:
+        """Begin those whose turn has come, once the client has read enough or given up."""
+        # What fails at once would otherwise begin the next, and so on, as deep as it goes.
+        if self._busy or self._out.backlog > BACKLOG_BYTES // 2:
+            return
+        self._busy = True
+        while self._waiting and self._out.backlog <= BACKLOG_BYTES:
+            stream = self._waiting.popleft()
+            if not stream.ending:
+                self._run(stream)
+        self._busy = False
