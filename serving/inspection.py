@@ -37,6 +37,9 @@ class Question:
     ``cache_dir``, which is kept within ``cache_bytes``; else, where that cannot be written, into
     the folder ``scratch``, which whoever asks removes in the end. Without any of them a file is
     only described as it would run, and nothing is kept.
+
+    ``free`` asks for a copy of an ONNX file whose first axis is free, where that is fixed and can
+    be freed; it needs ``cache_dir``.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class Question:
     scratch: str = ""
     private: str = ""
     output: str = ""
+    free: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a form that survives JSON and ``from_json``; the path is absolute."""

@@ -82,6 +82,7 @@ def list_command(
     from serving.lifecycle.proofs import default_cache_dir
     from serving.repository import inspector
     from serving.repository.conversions import Conversions
+    from serving.repository.declared_model import may_be_freed
     from serving.repository.scanner import scan
 
     asked = parse_devices(devices)
@@ -93,8 +94,8 @@ def list_command(
     ):
         defined = asyncio.run(_definitions(found, inspect_timeout_s))
         questions = []
-        for path, settings in inventory.wanted_files(found, defined):
-            kind = conversions.ask(path, settings)
+        for path, settings, declared in inventory.wanted_files(found, defined):
+            kind = conversions.ask(path, settings, free=may_be_freed(declared))
             questions.append(kept.enter_context(contextlib.closing(kind)).question)
         looked = inspector.inspect(questions, timeout_s=inspect_timeout_s, module=inspector.HELPER)
         artifacts = asyncio.run(looked)

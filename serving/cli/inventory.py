@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from serving.artifact import Artifact
 from serving.config import ServerSettings
-from serving.definition import Definition
+from serving.definition import DeclaredModel, Definition
 from serving.errors import LoadError
 from serving.frontends.example_call import one_line
 from serving.lifecycle.policy import absent, wanted
@@ -86,17 +86,17 @@ def wanted_versions(scan: RepositoryScan) -> Iterator[tuple[ServableScan, Path]]
 
 def wanted_files(
     scan: RepositoryScan, defined: Mapping[Path, Defined]
-) -> list[tuple[Path, ServableSettings]]:
-    """Return the model files to look into, with settings."""
-    files: list[tuple[Path, ServableSettings]] = []
+) -> list[tuple[Path, ServableSettings, DeclaredModel | None]]:
+    """Return the model files to look into, with settings and what is declared of them."""
+    files: list[tuple[Path, ServableSettings, DeclaredModel | None]] = []
     for servable, path in wanted_versions(scan):
         if servable.code is None:
-            files.append((path, servable.settings))
+            files.append((path, servable.settings, None))
             continue
         definition = defined[path]
         if isinstance(definition, Definition):
             for declared in definition.models:
-                files += [(path / file, servable.settings) for file in declared.files]
+                files += [(path / file, servable.settings, declared) for file in declared.files]
     return files
 
 

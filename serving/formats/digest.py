@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
+
+import serving
 from serving.formats.progress import Progress
 
 _CHUNK_BYTES = 4 << 20
@@ -18,6 +21,16 @@ def digest_of(path: Path, files: Mapping[str, Path], progress: Progress) -> str:
     for location, file in files.items():
         digest.update(f"\0{location}\0{file.stat().st_size}\0".encode())
         _feed(digest, file, progress)
+    return digest.hexdigest()
+
+
+def code_digest() -> str:
+    """Return a digest of this package and of what it stands on: of what conversions depend on."""
+    digest = hashlib.sha256(f"{serving.__version__} {onnx.__version__}".encode())
+    home = Path(__file__).parent
+    for file in sorted(home.rglob("*.py")):
+        digest.update(str(file.relative_to(home)).encode())
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

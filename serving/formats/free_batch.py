@@ -15,6 +15,7 @@ from typing import Callable
 import numpy as np
 import onnx
 
+from serving.formats.batch_axis import prove
 from serving.formats.batch_axis.broadcasting import VARIADIC
 from serving.formats.batch_axis.claim import fixed_length, real_inputs
 from serving.formats.batch_axis.inference import Inferred, infer
@@ -46,6 +47,21 @@ def freed(model: onnx.ModelProto, *, stretch: bool = False) -> onnx.ModelProto:
         rewrite.stretch()
     rewrite.run()
     return made
+
+
+def proved_free(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    """Return a copy whose first axis is free and proved, and its length before.
+
+    Raises ``Refusal`` where there is none to free, or what is freed is not proved.
+    """
+    why = ""
+    for stretch in (False, True):
+        after = freed(model, stretch=stretch)
+        proof = prove(after)
+        if proof.batched:
+            return after, common_length(model)
+        why = why or proof.reason
+    raise Refusal(why)
 
 
 def common_length(model: onnx.ModelProto) -> int:
@@ -140,9 +156,12 @@ class _Rewrite:
             a.type in (a.GRAPH, a.GRAPHS) for node in self._graph.node for a in node.attribute
         )
         if not nested:  # a body may read any constant
-            kept = [t for t in self._graph.initializer if t.name in read]
-            del self._graph.initializer[:]
-            self._graph.initializer.extend(kept)
+            dropped = {t.name for t in self._graph.initializer} - read
+            # Files of before 2019 list constants among the inputs, too.
+            for entries in (self._graph.initializer, self._graph.input):
+                kept = [entry for entry in entries if entry.name not in dropped]
+                del entries[:]
+                entries.extend(kept)
 
     def _reshape(self, node: onnx.NodeProto) -> None:
         """Let the first length that holds the batch be what is left over."""

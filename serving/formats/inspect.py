@@ -61,6 +61,11 @@ class Helper:
 
     def _describe(self, question: Question, found: Recognised, progress: Progress) -> Artifact:
         # Imported late: they cost a tenth of a second, and a folder may hold nothing of the kind.
+        if found.format is Format.ONNX and question.free:
+            from serving.formats import onnx_freeing
+
+            artifact, self._held = onnx_freeing.describe(question, progress)
+            return artifact
         if found.format is Format.ONNX:
             from serving.formats.onnx_model import describe
 

@@ -22,16 +22,14 @@ from pathlib import Path
 
 import onnx
 
-import serving
 from serving.artifact import Artifact, Conversion, Format
 from serving.errors import LoadError
-from serving.formats.batch_axis import prove
 from serving.formats.batch_axis.claim import fixed_length
 from serving.formats.batch_axis.step import Refusal
 from serving.formats.conversion_cache import MODEL, ConversionCache
-from serving.formats.digest import digest_of
+from serving.formats.digest import code_digest, digest_of
 from serving.formats.external_data import Reference, locate
-from serving.formats.free_batch import common_length, freed
+from serving.formats.free_batch import proved_free
 from serving.formats.mindir.builder import Initializer
 from serving.formats.mindir.container import open_container
 from serving.formats.mindir.convert import Converted, converted
@@ -164,18 +162,8 @@ def _identity(source: _Source) -> str:
     opened = ""
     if source.key is not None:
         opened = hmac.new(source.key, source.digest.encode(), "sha256").hexdigest()
-    parts = [source.digest, opened, _converter()]
+    parts = [source.digest, opened, code_digest()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _converter() -> str:
-    """Return a digest of this package and of what it stands on."""
-    digest = hashlib.sha256(f"{serving.__version__} {onnx.__version__}".encode())
-    home = Path(__file__).parent
-    for file in sorted(home.rglob("*.py")):
-        digest.update(str(file.relative_to(home)).encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _found(cache: ConversionCache, identity: str) -> tuple[Artifact, int] | None:
@@ -235,18 +223,11 @@ def _with_free_batch(made: Converted) -> tuple[Converted, int, str]:
 
     Else the model as it was, 0, and why not.
     """
-    before = _skeleton(made)
-    why = ""
-    for stretch in (False, True):
-        try:
-            after = freed(before, stretch=stretch)
-        except Refusal as refusal:
-            return made, 0, str(refusal)
-        proof = prove(after)
-        if proof.batched:
-            return _replaced(made, after), common_length(before), ""
-        why = why or proof.reason
-    return made, 0, why
+    try:
+        after, rows = proved_free(_skeleton(made))
+    except Refusal as refusal:
+        return made, 0, str(refusal)
+    return _replaced(made, after), rows, ""
 
 
 def _replaced(made: Converted, after: onnx.ModelProto) -> Converted:

@@ -65,8 +65,11 @@ class Conversions:
         name = f"serving-{os.getpid()}-{secrets.token_hex(8)}"
         self._scratch = Path(tempfile.gettempdir()) / name
 
-    def ask(self, path: Path, settings: ServableSettings) -> Kept:
-        """Return the question about a servable's model file; settle it with the answer."""
+    def ask(self, path: Path, settings: ServableSettings, *, free: bool = False) -> Kept:
+        """Return the question about a servable's model file; settle it with the answer.
+
+        For ``free`` see ``Question``.
+        """
         memory, private = -1, ""
         if settings.key is not None and not settings.cache_decrypted:
             memory = os.memfd_create("serving-model", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -78,6 +81,7 @@ class Conversions:
             cache_bytes=self._limit_bytes,
             scratch=str(self._scratch),
             private=private,
+            free=free,
         )
         return Kept(question, memory)
 

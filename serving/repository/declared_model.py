@@ -29,6 +29,15 @@ def instance_signature(declared: DeclaredModel, artifact: Artifact) -> Signature
     )
 
 
+def may_be_freed(declared: DeclaredModel | None) -> bool:
+    """Return whether a first axis that the file fixes may be freed for what is declared.
+
+    It counts rows then, or nobody sees its length: an instance is all of it, or one row. Of inputs
+    that all rows share it is no such axis.
+    """
+    return declared is not None and not declared.without_batch_dim_inputs
+
+
 def run_axes(declared: DeclaredModel, artifact: Artifact, max_batch_size: int) -> BatchAxes:
     """Return the axes along which a model is to run several instances; raises ConfigError.
 
@@ -41,9 +50,13 @@ def run_axes(declared: DeclaredModel, artifact: Artifact, max_batch_size: int) -
     if declared.with_batch_dim:
         return declared_axes(declared, artifact.signature)
     batch, rows = artifact.batch, artifact.exported_rows
-    if not batch.batched or not 0 < 2 * rows <= max_batch_size:
-        return BatchAxes.refused(_WHOLE)
-    if any(axis != 0 for axis in (*batch.inputs, *batch.outputs)):
+    if not batch.batched:
+        return BatchAxes.refused(f"{_WHOLE}: {batch.reason}")
+    if 2 * rows > max_batch_size:
+        return BatchAxes.refused(
+            f"{_WHOLE}: two of {rows} rows do not fit max_batch_size = {max_batch_size}"
+        )
+    if not rows or any(axis != 0 for axis in (*batch.inputs, *batch.outputs)):
         return BatchAxes.refused(_WHOLE)
     size = "1 row" if rows == 1 else f"{rows} rows"
     told = f"whole instances of {size} share a run, to the last bit: {batch.reason}"

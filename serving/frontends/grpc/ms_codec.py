@@ -260,14 +260,14 @@ def _instance(found: Sequence[Output]) -> list[Part]:
         return _field(_INSTANCES, entries)
     looks = tuple([(o.name, o.type.number, o.shape) for o in found])
     parts: list[Part] = []
-    for start, output in zip(_starts(looks), found, strict=True):
+    for start, output in zip(starts(looks), found, strict=True):
         assert output.array is not None
         parts += (start, output.array.tobytes())
     return parts or _field(_INSTANCES, [])
 
 
 @lru_cache(maxsize=1024)
-def _starts(looks: tuple[tuple[str, int, tuple[int, ...]], ...]) -> tuple[bytes, ...]:
+def starts(looks: tuple[tuple[str, int, tuple[int, ...]], ...]) -> tuple[bytes, ...]:
     """Return what stands before the elements of each output, given its name, type and shape."""
     written: list[bytes] = []
     total = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from serving.errors import ServingError
@@ -11,12 +11,13 @@ from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.ending import Ending
 from serving.frontends.grpc.methods import Finish
 from serving.frontends.grpc.ms_frame import Frame, Frames
+from serving.frontends.grpc.ms_reply import Reply
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.instances import Common
-from serving.frontends.mindspore.runs import Outcome, Runs
+from serving.frontends.mindspore.runs import Ends, Outcome, Runs
 from serving.frontends.mindspore.target import Target
-from serving.request import Description, InferRequest
+from serving.request import InferRequest
 
 
 class MsExchange(Ending):
@@ -25,12 +26,12 @@ class MsExchange(Ending):
     Constructing it raises Unavailable when the server goes down.
     """
 
-    __slots__ = ("_runs", "_write")
+    __slots__ = ("_reply", "_runs")
 
     def __init__(self, inference: Inference, finish: Finish) -> None:
         super().__init__(inference, finish)
         self._runs: Runs | None = None
-        self._write: Callable[[Sequence[Outcome]], bytes] | None = None
+        self._reply: Reply | None = None
 
     def start(
         self, data: bytes, message: pb.PredictRequest, frames: Frames, common: Common
@@ -39,13 +40,13 @@ class MsExchange(Ending):
 
         ``data`` is the message as it came, to be remembered among ``frames``.
         """
-        plane = self._inference.plane
         target, spec = ms_codec.target(message), ms_codec.spec(message)
         try:
-            description = target.find(plane.describe)
+            description = target.find(self._inference.plane.describe)
             instances = ms_codec.decode(message, target, description, common)
-            frames.learn(data, target, spec, description, instances)
-            self._run(target, spec, description, instances)
+            reply = Reply(spec, target, description)
+            frames.learn(data, reply, instances)
+            self._run(reply, instances)
         except ServingError as error:
             self._refuse(target, spec, error)
         except BaseException as error:
@@ -53,22 +54,16 @@ class MsExchange(Ending):
 
     def start_framed(self, data: bytes, frame: Frame, common: Common) -> None:
         """Run the instances of a message that fits a frame; see ``start``."""
+        reply = frame.reply
         try:
-            requests = frame.requests(data, common)
-            self._run(frame.target, frame.spec, frame.description, requests)
+            self._run(reply, frame.requests(data, common))
         except ServingError as error:
-            self._refuse(frame.target, frame.spec, error)
+            self._refuse(reply.target, reply.spec, error)
         except BaseException as error:
             self._end(error)
 
-    def _run(
-        self,
-        target: Target,
-        spec: bytes,
-        description: Description,
-        instances: Sequence[InferRequest | ServingError],
-    ) -> None:
-        self._write = partial(ms_codec.write, spec, target, description)
+    def _run(self, reply: Reply, instances: Sequence[InferRequest | ServingError]) -> None:
+        self._reply = reply
         self._runs = Runs(self._inference.plane, instances, "grpc", self._on_outcomes)
         self._runs.start()
 
@@ -81,10 +76,23 @@ class MsExchange(Ending):
         if self._given_up() and self._runs is not None:
             self._runs.abandon()
 
-    def _on_outcomes(self, outcomes: list[Outcome]) -> None:
-        assert self._write is not None
-        heavy = has_many_strings(outcomes)
-        self._answer(partial(self._write, outcomes), partial(release, outcomes), heavy=heavy)
+    def _on_outcomes(self, outcomes: Ends) -> None:
+        reply = self._reply
+        assert reply is not None
+        if isinstance(outcomes, ServingError):
+            self._refuse(reply.target, reply.spec, outcomes)
+            return
+        written: bytes | BaseException | None
+        try:
+            written = reply.write_again(outcomes)
+        except Exception as failed:
+            written = failed
+        if written is None:
+            write, heavy = partial(reply.write, outcomes), has_many_strings(outcomes)
+            self._answer(write, partial(release, outcomes), heavy=heavy)
+        else:
+            release(outcomes)
+            self._end(written)
 
 
 def release(outcomes: Sequence[Outcome]) -> None:

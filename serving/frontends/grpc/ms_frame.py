@@ -10,18 +10,18 @@ such elements, for they are checked one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from serving import protobuf
 from serving.errors import ServingError
+from serving.frontends.grpc.ms_reply import Reply
 from serving.frontends.method import Describe
 from serving.frontends.mindspore.instances import Common
-from serving.frontends.mindspore.target import Target
 from serving.protobuf import Span
-from serving.request import Description, InferRequest
-from serving.tensor import BOOL, Tensor
+from serving.request import InferRequest
+from serving.tensor import BOOL, Array, Tensor
 
 _INSTANCE, _ITEM, _KEY, _VALUE = (n << 3 | 2 for n in (2, 1, 1, 2))
 _DATA, _PLACE = 3 << 3 | 2, 5 << 3 | 2
@@ -34,20 +34,22 @@ _LONGEST_BYTES = 4096
 
 
 class _Hole(NamedTuple):
-    """Where elements of an input stand in a message, and a tensor of what they are."""
+    """Where elements of an input stand in a message, their type, and a tensor of what they are."""
 
     start: int
     end: int
+    kind: np.dtype[Any]
     like: Tensor
 
 
 class Frame(NamedTuple):
-    """What a message says, whatever its elements. ``fixed`` are the bytes between, by place."""
+    """What a message says, whatever its elements. ``fixed`` are the bytes between, by place.
+
+    ``reply`` writes what it is answered with.
+    """
 
     fixed: tuple[tuple[int, int, bytes], ...]
-    target: Target
-    spec: bytes
-    description: Description
+    reply: Reply
     instances: tuple[tuple[_Hole, ...], ...]
     like: InferRequest
 
@@ -60,8 +62,9 @@ class Frame(NamedTuple):
 
     def holds(self, describe: Describe) -> bool:
         """Return whether the model is still described as when the frame was made."""
+        name, method, version = self.reply.target
         try:
-            return self.target.find(describe) is self.description
+            return describe(name, version or None, method) is self.reply.description
         except ServingError:
             return False
 
@@ -75,9 +78,13 @@ class Frame(NamedTuple):
                     tuple([_tensor(data, hole) for hole in holes]),
                     like.version,
                     like.method,
-                    id=common.id,
-                    deadline=common.deadline,
-                    generation=like.generation,
+                    None,
+                    common.id,
+                    common.deadline,
+                    like.priority,
+                    like.sequence,
+                    like.parameters,
+                    like.generation,
                 )
                 for holes in self.instances
             ]
@@ -100,9 +107,7 @@ class Frames:
     def learn(
         self,
         data: bytes,
-        target: Target,
-        spec: bytes,
-        description: Description,
+        reply: Reply,
         requests: Sequence[InferRequest | ServingError],
     ) -> None:
         """Remember a message by what it was understood as, if it is one of numbers alone.
@@ -116,7 +121,7 @@ class Frames:
                 self._by_length.clear()
             self._by_length[len(data)] = []
             return
-        frame = _made(data, target, spec, description, requests)
+        frame = _made(data, reply, requests)
         if frame is not None:
             alike = [other for other in known if not other.fits(data)]
             self._by_length[len(data)] = [frame, *alike[: _MOST_ALIKE - 1]]
@@ -125,16 +130,12 @@ class Frames:
 def _tensor(data: bytes, hole: _Hole) -> Tensor:
     like = hole.like
     # A copy of few bytes, which lie as numbers should; within the message they may lie anywhere.
-    array = np.frombuffer(data[hole.start : hole.end], like.dtype.numpy)
-    return Tensor(like.name, like.dtype, like.shape, array.reshape(like.shape))
+    array: Array = np.ndarray(like.shape, hole.kind, data[hole.start : hole.end])
+    return Tensor(like.name, like.dtype, like.shape, array)
 
 
 def _made(
-    data: bytes,
-    target: Target,
-    spec: bytes,
-    description: Description,
-    requests: Sequence[InferRequest | ServingError],
+    data: bytes, reply: Reply, requests: Sequence[InferRequest | ServingError]
 ) -> Frame | None:
     if not 0 < len(requests) <= _MOST_INSTANCES or not all(map(_is_plain, requests)):
         return None
@@ -157,7 +158,7 @@ def _made(
     fixed = tuple(_between(data, [hole for holes in instances for hole in holes]))
     if sum([end - start for start, end, _ in fixed]) > _LONGEST_BYTES:
         return None
-    return Frame(fixed, target, spec, description, tuple(instances), like._replace(inputs=()))
+    return Frame(fixed, reply, tuple(instances), like._replace(inputs=()))
 
 
 def _is_plain(request: InferRequest | ServingError) -> bool:
@@ -192,7 +193,7 @@ def _hole(data: bytes, tensor: Tensor, place: Span | None) -> _Hole | None:
     array = tensor.array
     if place is None or array is None or array.tobytes() != data[slice(*place)]:
         return None  # given in another type, such as BF16 for which FP32 was sent
-    return _Hole(*place, Tensor(tensor.name, tensor.dtype, tensor.shape))
+    return _Hole(*place, array.dtype, Tensor(tensor.name, tensor.dtype, tensor.shape))
 
 
 def _between(data: bytes, holes: list[_Hole]) -> Iterator[tuple[int, int, bytes]]:

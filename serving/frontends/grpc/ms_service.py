@@ -24,7 +24,7 @@ from serving.frontends.grpc.status_code import StatusCode
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.instances import Common
-from serving.frontends.mindspore.runs import Outcome, Runs
+from serving.frontends.mindspore.runs import Ends, Outcome, Runs
 from serving.frontends.mindspore.target import Target
 from serving.frontends.shared_memory import gate
 from serving.frontends.shared_memory.regions import Regions
@@ -136,8 +136,11 @@ def _common(context: Context) -> Common:
     return Common(request_id(context), deadline)
 
 
-def _settle(done: asyncio.Future[list[Outcome]], outcomes: list[Outcome]) -> None:
-    if done.done():  # the call was cancelled a moment ago
+def _settle(done: asyncio.Future[list[Outcome]], outcomes: Ends) -> None:
+    if isinstance(outcomes, ServingError):
+        if not done.done():
+            done.set_exception(outcomes)
+    elif done.done():  # the call was cancelled a moment ago
         release(outcomes)
     else:
         done.set_result(outcomes)

@@ -136,14 +136,21 @@ def _request(
         ]
     except InvalidRequest as error:
         return error
+    return request(plan.description, tuple(inputs), target, common)
+
+
+def request(
+    description: Description, inputs: tuple[Tensor, ...], target: Target, common: Common
+) -> InferRequest:
+    """Return the request of one instance, for inputs that the model or method takes."""
     return InferRequest(
-        plan.description.servable,
-        tuple(inputs),
-        version=target.version or None,
-        method=method or None,
-        generation=plan.description.generation,
+        description.servable,
+        inputs,
+        target.version or None,
+        description.method or None,
         id=common.id,
         deadline=common.deadline,
+        generation=description.generation,
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
+from typing import TypeGuard, cast
 
 from serving.dataplane import Claim, DataPlane
 from serving.errors import InternalError, InvalidRequest, ServingError, Unavailable
@@ -19,11 +19,14 @@ from serving.request import InferRequest, InferResponse
 Outcome = InferResponse | ServingError
 """What an instance comes to; whoever gets a response releases it."""
 
+Ends = list[Outcome] | ServingError
+"""What a call comes to: an outcome for each instance in order, or what concerns it as a whole."""
+
 _log = logging.getLogger("serving.frontends.mindspore")
 
 
 class Runs:
-    """Made for one call; ``finish`` is called once, with an outcome for each instance in order.
+    """Made for one call; ``finish`` is called once, with what it came to.
 
     Not after ``abandon``. Instances that failed before they came here keep their error; there is
     at least one instance. A call in which all fail is counted for ``front_end``.
@@ -36,12 +39,12 @@ class Runs:
         plane: DataPlane,
         instances: Sequence[InferRequest | ServingError],
         front_end: str,
-        finish: Callable[[list[Outcome]], None],
+        finish: Callable[[Ends], None],
     ) -> None:
         self._plane = plane
         self._instances = instances
         self._front_end = front_end
-        self._finish: Callable[[list[Outcome]], None] | None = finish
+        self._finish: Callable[[Ends], None] | None = finish
         self._claims: dict[int, Claim] = {}  # those without an outcome, by place
         self._outcomes: list[Outcome | None] = []
         self._left = 0
@@ -54,6 +57,9 @@ class Runs:
         """
         plane = self._plane
         try:
+            if len(self._instances) == 1:
+                self._start_only(self._instances[0])
+                return
             for index, instance in enumerate(self._instances):
                 self._outcomes.append(self._claim(index, instance))
             for claim in self._claims.values():
@@ -66,7 +72,7 @@ class Runs:
         for index, claim in claims.items():
             claim.tell(partial(self._on_outcome, index))
         if not claims:
-            self._end()
+            self._end(self._ends())
 
     def abandon(self) -> None:
         """Nobody waits any more: withdraw what is not answered, release what is."""
@@ -78,6 +84,26 @@ class Runs:
         for outcome in outcomes:
             if isinstance(outcome, InferResponse):
                 outcome.release()
+
+    def _start_only(self, instance: InferRequest | ServingError) -> None:
+        """Claim and commit the only one, as nearly all calls have: without counting."""
+        error = self._claim(0, instance)
+        if error is not None:
+            self._end([error])
+            return
+        claim = self._claims[0]
+        self._plane.commit(claim)
+        claim.tell(self._on_only)
+
+    def _on_only(self, outcome: InferResponse | BaseException) -> None:
+        if self._finish is not None:
+            if _concerns_all(outcome):
+                self._refuse(outcome)
+                return
+            self._claims.clear()
+            self._end([_told(outcome)])
+        elif isinstance(outcome, InferResponse):
+            outcome.release()
 
     def _claim(self, index: int, instance: InferRequest | ServingError) -> ServingError | None:
         """Claim for an instance; return why it failed, if it has already."""
@@ -95,23 +121,47 @@ class Runs:
                 outcome.release()
             return
         del self._claims[index]
+        if _concerns_all(outcome):
+            self._refuse(outcome)
+            return
         self._outcomes[index] = _told(outcome)
         self._left -= 1
         if not self._left:
-            self._end()
+            self._end(self._ends())
 
-    def _end(self) -> None:
-        finish, self._finish = self._finish, None
-        outcomes, self._outcomes = self._outcomes, []
+    def _refuse(self, error: ServingError) -> None:
+        """End the call as ``start`` would have ended it, had it been told there."""
+        finish = self._finish
         assert finish is not None
-        ends = [outcome for outcome in outcomes if outcome is not None]
-        if all(isinstance(outcome, ServingError) for outcome in ends):
+        self.abandon()
+        finish(error)
+
+    def _ends(self) -> list[Outcome]:
+        outcomes, self._outcomes = self._outcomes, []
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _end(self, ends: list[Outcome]) -> None:
+        finish, self._finish = self._finish, None
+        assert finish is not None
+        for end in ends:
+            if not isinstance(end, ServingError):
+                break
+        else:
             self._plane.answered_with(cast(ServingError, ends[0]), self._front_end)
         finish(ends)
 
 
+def _concerns_all(outcome: InferResponse | BaseException) -> TypeGuard[ServingError]:
+    """Return whether a request was not taken in, for no fault of its own."""
+    return (
+        isinstance(outcome, ServingError)
+        and outcome.refused
+        and not isinstance(outcome, InvalidRequest)
+    )
+
+
 def _told(outcome: InferResponse | BaseException) -> Outcome:
-    if isinstance(outcome, InferResponse | ServingError):
+    if isinstance(outcome, (InferResponse, ServingError)):
         return outcome
     if isinstance(outcome, asyncio.CancelledError):
         return Unavailable("the request was withdrawn by the server", retry_after_s=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from serving.repository.declared_model import (
     declared_axes,
     frozen_rows,
     instance_signature,
+    may_be_freed,
     run_axes,
     threads_of,
     unproved,
@@ -159,21 +161,37 @@ def test_whole_instances_run_together_along_an_axis_that_was_freed() -> None:
     assert judge(freed(2, PLAIN), parse_settings(b"", "m/servable.toml"), WHOLE).batch == axes
 
 
+ALONE = "declared with_batch_dim=False: an instance is a whole run"
+
+
 @pytest.mark.parametrize(
-    ("artifact", "most"),
+    ("artifact", "most", "why"),
     [
-        (freed(0, PLAIN), 32),  # free as it was: an instance may have any number of rows
-        (freed(17, PLAIN), 32),  # two have no room in a run
-        (freed(2, PLAIN), 3),
-        (freed(2, ((0, None), (0,))), 32),  # what all rows share, instances might not
-        (freed(2, ((1, 1), (1,))), 32),
-        (freed(2, ((0, 0), (1,))), 32),
+        (freed(0, PLAIN), 32, ""),  # free as it was: an instance may have any number of rows
+        (freed(17, PLAIN), 32, ": two of 17 rows do not fit max_batch_size = 32"),
+        (freed(2, PLAIN), 3, ": two of 2 rows do not fit max_batch_size = 3"),
+        (freed(2, ((0, None), (0,))), 32, ""),  # what all rows share, instances might not
+        (freed(2, ((1, 1), (1,))), 32, ""),
+        (freed(2, ((0, 0), (1,))), 32, ""),
     ],
 )
-def test_whole_instances_run_alone_where_they_might_meet(artifact: Artifact, most: int) -> None:
+def test_whole_instances_run_alone_where_they_might_meet(
+    artifact: Artifact, most: int, why: str
+) -> None:
     axes = run_axes(WHOLE, artifact, most)
     assert not axes.batched
-    assert axes.reason == "declared with_batch_dim=False: an instance is a whole run"
+    assert axes.reason == ALONE + why
+
+
+def test_reason_of_whole_instances_that_run_alone_says_why_rows_must_not_meet() -> None:
+    artifact = replace(freed(0, PLAIN), batch=BatchAxes.refused("'Sum' mixes rows"))
+    assert run_axes(WHOLE, artifact, 32).reason == f"{ALONE}: 'Sum' mixes rows"
+
+
+def test_only_a_declaration_frees_a_fixed_axis_and_none_with_shared_inputs() -> None:
+    assert [may_be_freed(declared) for declared in (WHOLE, ROWS, SHARED, None)] == [
+        True, True, False, False,
+    ]  # fmt: skip
 
 
 def test_declared_rows_are_not_joined_as_whole_instances_are() -> None:

@@ -133,6 +133,16 @@ def test_servable_with_only_misnamed_versions_has_that_as_its_reason() -> None:
     )
 
 
+def test_servable_that_holds_servables_is_taken_for_the_model_directory_that_it_may_be() -> None:
+    found = layout.read_servable([folder("digits"), folder("language")])
+    assert found.reason == (
+        "holds no version folder: folders 'digits', 'language' are not versions: version names "
+        "are digits only (if they are servables, pass this folder as --model-dir)"
+    )
+    found = layout.read_servable([folder(f"part{number}") for number in range(10, 30)])
+    assert "'part17' and 12 more are not versions" in found.reason
+
+
 def test_servable_model_beside_version_folders_is_noted() -> None:
     found = layout.read_servable([folder("1"), file("model.onnx")])
     assert found.notes == ("'model.onnx' beside the version folders is not served",)

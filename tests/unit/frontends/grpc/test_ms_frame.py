@@ -12,6 +12,7 @@ from serving import protobuf
 from serving.errors import NotFound, ServingError
 from serving.frontends.grpc import ms_codec, ms_frame
 from serving.frontends.grpc.ms_frame import Frame, Frames
+from serving.frontends.grpc.ms_reply import Reply
 from serving.frontends.grpc.stubs import ms_service_pb2 as pb
 from serving.frontends.mindspore.instances import Common
 from serving.frontends.mindspore.target import Target
@@ -47,7 +48,7 @@ def decode(given: bytes, description: Description = ADD) -> tuple[InferRequest |
 
 def learn(frames: Frames, given: bytes, description: Description = ADD) -> None:
     spec = ms_codec.spec(ms_codec.parse(given))
-    frames.learn(given, TARGET, spec, description, decode(given, description))
+    frames.learn(given, Reply(spec, TARGET, description), decode(given, description))
 
 
 def known(*messages: bytes, description: Description = ADD) -> Frames:
@@ -77,8 +78,8 @@ def test_frame_reads_other_numbers_as_protobuf_does(values: tuple[float, ...]) -
     given = data(*[value * 7 for value in values])
     frame = find(frames, given)
     assert frame is not None
-    assert frame.target == TARGET
-    assert frame.spec == ms_codec.spec(message())
+    assert frame.reply.target == TARGET
+    assert frame.reply.spec == ms_codec.spec(message())
     assert same(frame.requests(given, COMMON), decode(given))
 
 
@@ -191,7 +192,7 @@ def test_message_of_anything_else_has_no_frame(given: bytes, description: Descri
         taken = decode(data(1.5))
         frames = Frames()
         for _ in range(2):
-            frames.learn(given, TARGET, b"", description, taken)
+            frames.learn(given, Reply(b"", TARGET, description), taken)
     else:
         frames = known(given, given, description=description)
     assert find(frames, given, description) is None

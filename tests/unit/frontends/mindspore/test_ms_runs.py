@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,33 @@ async def test_a_full_queue_refuses_all_and_takes_none() -> None:
         Runs(plane, REQUESTS, "grpc", found.append).start()
     await asyncio.sleep(0)
     assert (found, len(plane.requests), plane.abandoned) == ([], 2, 2)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_refusal_that_comes_as_an_outcome_concerns_all(count: int) -> None:
+    full = Overloaded("full")
+    full.refused = True
+    found: list[Any] = []
+    plane = HeldPlane(ECHO)
+    Runs(plane, REQUESTS[:count], "grpc", found.append).start()
+    plane.held[-1].answer.set_exception(full)
+    await asyncio.sleep(0.01)
+    assert (found, plane.abandoned, plane.errors) == ([full], count - 1 or 1, [])
+
+
+async def test_an_instance_that_is_refused_for_its_own_fault_fails_alone() -> None:
+    wrong = InvalidRequest("wrong")
+    wrong.refused = True
+
+    def model(request: InferRequest) -> tuple[Tensor, ...]:
+        if request.id == "1":
+            raise wrong
+        return (Tensor("x", FP32, (1,)),)
+
+    found: list[Any] = []
+    plane = StubPlane(ECHO, model=model)
+    outcomes = await finished(Runs(plane, REQUESTS, "grpc", found.append), found)
+    assert told(outcomes) == ["0", "wrong", "2"]
 
 
 async def test_an_abandoned_call_withdraws_releases_and_does_not_finish() -> None:
