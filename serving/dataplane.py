@@ -7,11 +7,18 @@ process can take its place without a front end noticing.
 from __future__ import annotations
 
 from asyncio import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from serving.errors import ServingError
 from serving.repository.override import Override
-from serving.request import Description, InferRequest, InferResponse, Listener, VersionName
+from serving.request import (
+    Description,
+    InferRequest,
+    InferResponse,
+    Listener,
+    RowsListener,
+    VersionName,
+)
 from serving.statistics import ServerStatistics
 
 
@@ -29,6 +36,32 @@ class Claim(Protocol):
         On the event loop, never before this returns, and not after ``abandon``, except for what
         was on its way by then. The listener releases the response, and raises nothing.
         """
+        ...
+
+
+class RowsClaim(Protocol):
+    """Places taken for callers of one row each; see ``TakesRows``."""
+
+
+@runtime_checkable
+class TakesRows(Protocol):
+    """A data plane that takes small requests by the dozen: a step that it may leave out."""
+
+    def take_rows(self, request: InferRequest, listener: RowsListener) -> RowsClaim | None:
+        """Take a request whose rows are callers of their own, and let it run.
+
+        It has one input with the rows on axis 0, no deadline and no id. Each row is counted,
+        bounded, repeated and withdrawn as a request by itself. ``listener`` hears of every caller
+        once: of many at a time while all goes well; on the event loop, never before this returns,
+        and not of one who was withdrawn. It releases the responses. None if the callers must be
+        claimed one by one, which also finds the words for what is wrong.
+
+        Raises InvalidRequest.
+        """
+        ...
+
+    def abandon_row(self, claim: RowsClaim, caller: int) -> None:
+        """Withdraw the caller of a row; of an answer that is under way ``listener`` still hears."""
         ...
 
 
@@ -83,7 +116,7 @@ class DataPlane(Protocol):
         """
         ...
 
-    def servables(self) -> list[dict[str, Any]]:
+    async def servables(self) -> list[dict[str, Any]]:
         """List every version known with its state and reason, for index and pages."""
         ...
 
@@ -91,7 +124,7 @@ class DataPlane(Protocol):
         """Count a call that a front end (``rest``, ``grpc``) answered with an error."""
         ...
 
-    def statistics(self) -> ServerStatistics:
+    async def statistics(self) -> ServerStatistics:
         """Return what has been counted for every version that is READY, and how the server is."""
         ...
 

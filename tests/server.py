@@ -58,11 +58,18 @@ class ServerProcess:
 
     def workers(self) -> list[psutil.Process]:
         """Return the serving workers (``cpu-…``), not helpers or trials."""
+        return self._running("serving.worker", but="--expendable")
+
+    def front_ends(self) -> list[psutil.Process]:
+        """Return the front ends that are processes of their own."""
+        return self._running("serving.gateway")
+
+    def _running(self, module: str, but: str = " ") -> list[psutil.Process]:
         found = []
         for child in self.children():
             with contextlib.suppress(psutil.Error):
                 line = child.cmdline()
-                if "serving.worker" in line and "--expendable" not in line:
+                if module in line and but not in line:
                     found.append(child)
         return found
 
@@ -119,10 +126,16 @@ def serving(
     wait: bool = True,
     env: dict[str, str] | None = None,
 ) -> Iterator[ServerProcess]:
-    """Run ``serving start`` on free ports; whatever happens, no process outlives the block."""
+    """Run ``serving start`` on free ports; whatever happens, no process outlives the block.
+
+    ``SERVING_FRONTENDS=2`` in the environment of the tests runs every server with two front-end
+    processes, but for those with an option that goes with one only.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     ready, log = scratch / "ready.json", scratch / "server.log"
     ready.unlink(missing_ok=True)
+    if {"grpcio", "--client-shared-memory"} & {*options} and "--frontends" not in options:
+        options = (*options, "--frontends", "1")
     command = [
         sys.executable, "-m", "serving", "start", "--model-dir", str(model_dir),
         "--rest-port", "0", "--grpc-port", "0", "--ready-file", str(ready),

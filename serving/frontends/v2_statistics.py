@@ -24,7 +24,7 @@ CAUSES = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 """Triton's words for why a request failed."""
 
 
-def document(
+async def document(
     plane: DataPlane, servable: str | None = None, version: VersionName | None = None
 ) -> dict[str, Any]:
     """Return the statistics of every version, of one servable's, or of one version.
@@ -35,10 +35,11 @@ def document(
     if servable is not None:
         described = of_model(plane, servable, version)
         version = described.version if isinstance(version, str) else version
+    told = await plane.statistics()
     return {
         "model_stats": [
             _model(seen)
-            for seen in plane.statistics().versions
+            for seen in told.versions
             if servable in (None, seen.servable, servable_of(seen.servable))
             and version in (None, seen.version)
         ]

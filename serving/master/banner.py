@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from serving.config import ServerSettings
-from serving.dataplane import DataPlane
 from serving.frontends.example_call import one_line
+from serving.master.plane import MasterPlane
 from serving.request import Description
 
 
 def banner(
-    settings: ServerSettings, rest_port: int, grpc_port: int, plane: DataPlane, took_s: float
+    settings: ServerSettings, rest_port: int, grpc_port: int, plane: MasterPlane, took_s: float
 ) -> Iterator[str]:
     """Yield the lines for people, in order."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     secure = settings.tls_cert is not None
     rest = f"{'https' if secure else 'http'}://{host}:{rest_port}"
-    rows = plane.servables()
+    rows = plane.listed()
     up = [row for row in rows if row["state"] == "READY"]
     yield from serves(plane)
     if not rows:
@@ -31,9 +31,9 @@ def banner(
     yield f"ready after {took_s:.1f} s, {len(up)} of {len(rows)} versions serve"
 
 
-def serves(plane: DataPlane) -> Iterator[str]:
+def serves(plane: MasterPlane) -> Iterator[str]:
     """Yield a line for each version: what it takes and gives, or why it is not served."""
-    for row in plane.servables():
+    for row in plane.listed():
         title = row["name"] if row["version"] is None else f"{row['name']} version {row['version']}"
         if row["state"] == "READY":
             name, version = row["name"], row["version"]

@@ -11,18 +11,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from serving.channel.arena import Arena
 from serving.config import ServerSettings
 from serving.errors import ServingError, Unavailable
 from serving.lifecycle.control import Control
+from serving.lifecycle.gate import open_gate
 from serving.lifecycle.loader import Loader, LoadLimits
 from serving.lifecycle.manager import Manager
 from serving.lifecycle.proofs import Proofs, default_cache_dir
 from serving.lifecycle.watcher import Look, Watcher
 from serving.master.cores import usable_cores
-from serving.master.gate import open_gate
 from serving.master.places import Place, kinds_of, places_for
 from serving.master.plane import MasterPlane
 from serving.master.stage_fleet import StageFleet
@@ -31,9 +31,14 @@ from serving.master.supervisor import Supervisor
 from serving.repository.conversions import Conversions
 from serving.repository.engines import Engines
 from serving.repository.observation import observe
+from serving.repository.priority import of_background
 from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.scheduler import Scheduler
 from serving.scheduling.stages.scheduler import StageScheduler
+from serving.statistics import WorkerStatistics
+
+if TYPE_CHECKING:
+    from serving.master.gateways import Gateways
 
 _log = logging.getLogger("serving.master")
 
@@ -76,19 +81,23 @@ class Core:
             log_level=settings.log_level,
             silence_s=settings.heartbeat_timeout_s,
             memory_limit_mb=settings.worker_memory_limit_mb,
+            nice=settings.worker_nice,
         )
         self._stage_scheduler = StageScheduler(self._arena)
         self._stage_fleet = StageFleet(
             self._stage_scheduler,
             log_level=settings.log_level,
             silence_s=settings.heartbeat_timeout_s,
+            nice=settings.worker_nice,
         )
         self._crowd = Crowd(CrowdLimits(settings.max_queue_size, settings.max_queue_mb << 20))
+        self.gate = open_gate(settings)
+        self._apart: Gateways | None = None
         self.plane = MasterPlane(
             self._scheduler,
             self._arena,
-            lambda: (*self._supervisor.statistics(), *self._stage_fleet.statistics()),
-            open_gate(settings),
+            self._processes,
+            self.gate,
             strict_readiness=settings.strict_readiness,
             crowd=self._crowd,
             run_timeout_s=settings.run_timeout_s,
@@ -97,15 +106,21 @@ class Core:
         self._conversions = Conversions(
             settings.cache_dir or default_cache_dir(), settings.cache_mb
         )
+        background = of_background(settings.worker_nice)
         self._engines = Engines(
-            settings.cache_dir or default_cache_dir(), settings.cache_mb, settings.backends
+            settings.cache_dir or default_cache_dir(),
+            settings.cache_mb,
+            settings.backends,
+            background,
         )
         loader = Loader(
             self._supervisor,
             Stages(self._stage_scheduler, self._stage_fleet, settings.run_timeout_s),
             Proofs(settings.cache_dir or default_cache_dir()),
             self._conversions,
-            LoadLimits(max(1, usable_cores() // settings.workers), settings.load_timeout_s),
+            LoadLimits(
+                max(1, usable_cores() // settings.workers), settings.load_timeout_s, background
+            ),
             self._engines,
             kinds_of(places),
         )
@@ -121,6 +136,10 @@ class Core:
             await self._supervisor.start()
         except Unavailable as error:
             raise ServingError(str(error), code="start_failed") from error
+
+    def forget_files(self) -> None:
+        """Clients have taken files back that they shared: workers let go of them."""
+        self._scheduler.forget_files()
 
     async def stop(self, doors: Sequence[Door], drain_s: float) -> None:
         """Not ready → stop accepting → finish what was accepted → workers → memory."""
@@ -139,6 +158,15 @@ class Core:
         self._conversions.close()
         self._engines.close()
 
+    @property
+    def arena(self) -> Arena:
+        """What holds rows and answers."""
+        return self._arena
+
+    def serve_by(self, gateways: Gateways) -> None:
+        """Have front ends in processes of their own counted, and told of segments that close."""
+        self._apart = gateways
+
     def bound_waiting(self, requests: int) -> None:
         """Let at most so many requests wait, all servables together, from now on."""
         self._crowd.limits = replace(self._crowd.limits, requests=requests)
@@ -148,6 +176,12 @@ class Core:
         self._stage_fleet.kill()
         self._supervisor.kill()
 
+    def _processes(self) -> tuple[WorkerStatistics, ...]:
+        fronts = () if self._apart is None else self._apart.statistics()
+        return (*self._supervisor.statistics(), *self._stage_fleet.statistics(), *fronts)
+
     def _segment_closed(self, segment_id: int) -> None:
+        if self._apart is not None:
+            self._apart.forget_segment(segment_id)
         self._scheduler.forget_segment(segment_id)
         self._stage_scheduler.forget_segment(segment_id)

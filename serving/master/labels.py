@@ -38,6 +38,10 @@ class LabelBook:
         """Return the version that a label is to stand for, whether it serves or not."""
         return self._wanted.get(servable, NONE).get(label)
 
+    def all_wanted(self, servable: str) -> Labels:
+        """Return what a servable's settings say."""
+        return self._wanted.get(servable, NONE)
+
     def of_version(self, servable: str, version: int) -> list[str]:
         """Return the labels that stand for a version now."""
         return [label for label, n in self.offered(servable).items() if n == version]

@@ -8,6 +8,7 @@ from typing import Any
 from serving.channel.arena import Arena
 from serving.definition import Definition
 from serving.errors import InternalError
+from serving.lifecycle.lookup import usual_method
 from serving.lifecycle.member import Member
 from serving.lifecycle.version import Version
 from serving.master.routes import Door
@@ -18,7 +19,7 @@ from serving.repository.triton_effective import config_json, effective_config
 from serving.request import Description
 from serving.scheduling.crowd import Crowd
 from serving.scheduling.line import Line, LineSettings
-from serving.scheduling.pipeline.pipeline import DEFAULT_METHOD, Pipeline
+from serving.scheduling.pipeline.pipeline import Pipeline
 from serving.scheduling.pipeline.port import Port
 from serving.scheduling.pipeline.signature import PortKey, axes_of
 from serving.scheduling.scheduler import Scheduler
@@ -184,7 +185,7 @@ def _method_details(
     details = {"format": STAGES_FILE, "backend": "python", "config": config_json(config)}
     example = version.example
     if example is not None:
-        usual = definition.methods[0].name if len(definition.methods) == 1 else DEFAULT_METHOD
+        usual = usual_method([each.name for each in definition.methods])
         if example.request.get("method", usual) == method:
             details["example"] = example.to_json()
     return details

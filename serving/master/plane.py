@@ -10,25 +10,27 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from serving.channel.arena import Arena
-from serving.dataplane import Claim
-from serving.errors import NotFound, ServingError, Unavailable
+from serving.dataplane import Claim, RowsClaim
+from serving.errors import ServingError, Unavailable
 from serving.lifecycle.control import Control
+from serving.lifecycle.gate import Gate
+from serving.lifecycle.lookup import of_model
 from serving.lifecycle.manager import Manager
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
-from serving.master.gate import Gate
 from serving.master.listing import row_of, tally_of
 from serving.master.opener import Opener
 from serving.master.routes import Door, Routes
 from serving.master.usage import usage_of
 from serving.repository.labels import Labels
-from serving.request import Description, InferRequest, VersionName
+from serving.request import Description, InferRequest, RowsListener, VersionName
 from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.line import Line
 from serving.scheduling.pipeline.call import MethodCall
 from serving.scheduling.pipeline.model_calls import ModelCalls
 from serving.scheduling.pipeline.pipeline import Pipeline
 from serving.scheduling.scheduler import Scheduler
+from serving.scheduling.sheaf import SheafClaim
 from serving.scheduling.stages.scheduler import StageScheduler
 from serving.scheduling.ticket import Ticket
 from serving.statistics import (
@@ -38,7 +40,6 @@ from serving.statistics import (
     VersionStatistics,
     WorkerStatistics,
 )
-from serving.v1 import METHOD
 
 _STRAGGLERS_S = 0.1
 """How long a version that is being replaced still takes requests that were decoded for it."""
@@ -48,7 +49,8 @@ class MasterPlane:
     """Implements ``DataPlane`` and the manager's ``Publisher``. Event loop only.
 
     ``_routes`` is what requests are routed by; ``_open`` and ``_pipelines`` hold what is open by
-    generation, those too that only answer what was meant for them.
+    generation, those too that only answer what was meant for them. ``on_route`` is told of each
+    servable whose routes or labels have changed.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class MasterPlane:
         self._pipelines: dict[int, Pipeline] = {}
         self._was_ready: set[str] = set()
         self.draining = False
+        self.on_route: Callable[[str], None] = lambda _servable: None
         stages.calls = ModelCalls(scheduler, self._pipelines)
 
     def attach(self, manager: Manager, control: Control) -> None:
@@ -101,10 +104,15 @@ class MasterPlane:
             self._open[version.generation] = line
             self._routes.add(version, line)
         self._was_ready.add(version.servable)
+        self.on_route(version.servable)
 
     def label(self, servable: str, labels: Labels) -> None:
         """Let versions be asked for by these names; see ``Publisher``."""
-        self._routes.label(servable, labels)
+        routes = self._routes
+        before = routes.labels(servable), routes.labels_wanted(servable)
+        routes.label(servable, labels)
+        if before != (routes.labels(servable), routes.labels_wanted(servable)):
+            self.on_route(servable)
 
     async def retire(self, version: Version, deadline_s: float) -> None:
         """Route nothing more to a version, wait for what it has, and give its memory back."""
@@ -113,6 +121,7 @@ class MasterPlane:
         if self._routes.remove(version, door) and version.state is not State.FAILED:
             # Taken down because it was asked for, not lost: the server stays ready.
             self._was_ready.discard(version.servable)
+        self.on_route(version.servable)
         # Requests that were being decoded for it when the routes changed still come.
         await asyncio.sleep(_STRAGGLERS_S)
         try:
@@ -134,6 +143,8 @@ class MasterPlane:
             )
         line = self._open.get(request.generation)
         if line is None:
+            if request.elsewhere is not None:  # what takes its place may need it otherwise
+                raise Unavailable("the version was replaced", code="unloaded", retry_after_s=0.0)
             door: Door | None = self._pipelines.get(request.generation)
             if door is None:
                 door = self._routes.find(request.servable, request.version)
@@ -160,6 +171,17 @@ class MasterPlane:
         else:
             cast(MethodCall, claim).abandon()
 
+    def take_rows(self, request: InferRequest, listener: RowsListener) -> RowsClaim | None:
+        """Take a request whose rows are callers of their own; see ``TakesRows``."""
+        line = self._open.get(request.generation)
+        if line is None or self.draining:
+            return None
+        return self._scheduler.take_rows(line, request, listener)
+
+    def abandon_row(self, claim: RowsClaim, caller: int) -> None:
+        """Withdraw one of those callers."""
+        self._scheduler.abandon_row(cast(SheafClaim, claim), caller)
+
     def describe(
         self, servable: str | None, version: VersionName | None = None, method: str | None = None
     ) -> Description:
@@ -169,22 +191,18 @@ class MasterPlane:
         door = self._routes.find(servable, version)
         if isinstance(door, Pipeline):
             return door.description(method)
-        if method and method != METHOD:
-            raise NotFound(
-                f"servable {servable!r} has no method {method[:80]!r}",
-                code="unknown_method",
-                where="method",
-                expected=repr(METHOD),
-                fix="leave the method out",
-            )
-        return door.description
+        return of_model(door.description, method)
 
     def methods(self, servable: str, version: VersionName | None = None) -> tuple[str, ...]:
         """Return the names of a version's methods; see ``DataPlane``."""
         door = self._routes.find(servable, version)
         return door.names if isinstance(door, Pipeline) else ()
 
-    def servables(self) -> list[dict[str, Any]]:
+    async def servables(self) -> list[dict[str, Any]]:
+        """List every version with its state and reason; see ``DataPlane``."""
+        return self.listed()
+
+    def listed(self) -> list[dict[str, Any]]:
         """List every version with its state and reason, and what can never be one."""
         manager = self._known()
         rows: list[dict[str, Any]] = [
@@ -208,9 +226,13 @@ class MasterPlane:
 
     def answered_with(self, error: ServingError, front_end: str) -> None:
         """Count a call that was answered with an error."""
-        self._errors[front_end, error.code] += 1
+        self.counted(front_end, error.code)
 
-    def statistics(self) -> ServerStatistics:
+    def counted(self, front_end: str, code: str) -> None:
+        """Count a call that was answered with an error of this code."""
+        self._errors[front_end, code] += 1
+
+    async def statistics(self) -> ServerStatistics:
         """Return what has been counted, and how the server is; see ``DataPlane``."""
         process = usage_of(os.getpid())
         assert process is not None
@@ -228,13 +250,18 @@ class MasterPlane:
     async def index(self) -> list[dict[str, Any]]:
         """List what ``servables`` lists; see ``DataPlane``."""
         if self._gate.explicit:
-            await self._controlled().refresh()
-        return self.servables()
+            await self.controlled().refresh()
+        return self.listed()
 
     def control(self, authorization: str | None) -> Control:
         """Return who loads and unloads; see ``DataPlane``."""
         self._gate.admit(authorization)
-        return self._controlled()
+        return self.controlled()
+
+    def controlled(self) -> Control:
+        """Return who loads and unloads, for somebody who was admitted."""
+        assert self._control is not None
+        return self._control
 
     def live(self) -> bool:
         """Return True: whoever can call this, turns over."""
@@ -259,6 +286,11 @@ class MasterPlane:
             return not manager.unservable and all(self._serves_all(name) for name in names)
         return bool(self._routes)
 
+    @property
+    def routes(self) -> Routes:
+        """What requests are routed by."""
+        return self._routes
+
     # -- inside --------------------------------------------------------------------------------
 
     def _snapshots(self) -> tuple[VersionStatistics, ...]:
@@ -274,10 +306,6 @@ class MasterPlane:
     def _known(self) -> Manager:
         assert self._manager is not None
         return self._manager
-
-    def _controlled(self) -> Control:
-        assert self._control is not None
-        return self._control
 
     def _serves_all(self, servable: str) -> bool:
         """Return whether no version of it failed; one that is on its way beside another is fine."""

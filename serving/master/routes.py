@@ -1,17 +1,15 @@
-"""Which loaded version a request is for: by servable, and by number, label or neither."""
+"""The routes of the master: which door leads to which loaded version, and what labels stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from serving.errors import NotFound, Unavailable, did_you_mean, listing
+from serving.lifecycle.lookup import Lookup, Standing
 from serving.lifecycle.manager import Manager
-from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
 from serving.master.labels import LabelBook
 from serving.repository.labels import Labels
-from serving.request import VersionName
 from serving.scheduling.line import Line
 from serving.scheduling.pipeline.pipeline import Pipeline
 
@@ -19,11 +17,11 @@ Door = Line | Pipeline
 """Where requests for one loaded version go: to its model, or to its methods."""
 
 
-class Routes:
+class Routes(Lookup[Door]):
     """Owns the routes and the labels. Used by the data plane, event loop only."""
 
     def __init__(self) -> None:
-        self._doors: dict[str, dict[int, Door]] = {}
+        super().__init__()
         self._labels = LabelBook()
         self._manager: Manager | None = None
 
@@ -33,19 +31,19 @@ class Routes:
 
     def add(self, version: Version, door: Door) -> None:
         """Let a version's number, and whatever stands for it, lead to a door."""
-        self._doors.setdefault(version.servable, {})[version.number] = door
+        self.doors.setdefault(version.servable, {})[version.number] = door
         self._tell(version.servable)
 
     def remove(self, version: Version, door: Door) -> bool:
         """Take a door off, unless another has its number; True if the servable has none left."""
-        doors = self._doors.get(version.servable, {})
+        doors = self.doors.get(version.servable, {})
         if doors.get(version.number) is not door:
             return False
         del doors[version.number]
         self._tell(version.servable)
         if doors:
             return False
-        del self._doors[version.servable]
+        del self.doors[version.servable]
         return True
 
     def label(self, servable: str, labels: Labels) -> None:
@@ -57,53 +55,76 @@ class Routes:
         """Return the labels that stand for a version now."""
         return sorted(self._labels.of_version(servable, number))
 
+    def labels(self, servable: str) -> dict[str, int]:
+        """Return the labels of a servable that may be asked for, and what each stands for."""
+        return dict(self._labels.offered(servable))
+
+    def labels_wanted(self, servable: str) -> dict[str, int]:
+        """Return the labels that its settings want, and what each is to stand for."""
+        return dict(self._labels.all_wanted(servable))
+
+    def everything(self) -> dict[str, dict[int, Standing]]:
+        """Return the versions of all servables that anything is known of, in one pass."""
+        known = self._known()
+        found: dict[str, dict[int, Standing]] = {
+            name: {} for name in (*known.unservable, *known.available, *self.doors)
+        }
+        for (name, number), version in known.versions.items():
+            found.setdefault(name, {})[number] = version
+        return found
+
     def __contains__(self, servable: str) -> bool:
-        return servable in self._doors
+        return servable in self.doors
 
     def __bool__(self) -> bool:
-        return bool(self._doors)
+        return bool(self.doors)
 
     def __iter__(self) -> Iterator[Door]:
         """Iterate over all doors in order of name and number."""
-        for _, doors in sorted(self._doors.items()):
+        for _, doors in sorted(self.doors.items()):
             for _, door in sorted(doors.items()):
                 yield door
 
     def of(self, servable: str) -> list[Door]:
         """Return the doors of one servable's versions."""
-        return list(self._doors.get(servable, {}).values())
+        return list(self.doors.get(servable, {}).values())
 
-    def only(self) -> str:
-        """Return the one servable that there is; raises NotFound."""
-        if len(self._doors) == 1:
-            return next(iter(self._doors))
-        names = sorted(self._doors)
-        raise NotFound(
-            "the request names no servable and there is not exactly one"
-            if names
-            else "no servable is ready",
-            code="servable_not_named" if names else "no_servable",
-            where="servable",
-            expected=f"one of {listing(names)}" if names else "",
-        )
+    # -- Lookup --------------------------------------------------------------------------------
 
-    def find(self, servable: str, version: VersionName | None) -> Door:
-        """Return where a request goes; raises NotFound or Unavailable."""
-        doors = self._doors.get(servable)
-        number = self._labels.number(servable, version) if isinstance(version, str) else version
-        if doors:
-            door = doors[max(doors)] if version is None else doors.get(number or 0)
-            if door is not None:
-                return door
-        if isinstance(version, str):
-            raise self._no_label(servable, version)
-        raise self._absent(servable, version)
+    def label_number(self, servable: str, label: str) -> int | None:
+        """Return the version that a label stands for now; see ``Lookup``."""
+        return self._labels.number(servable, label)
+
+    def label_wanted(self, servable: str, label: str) -> int | None:
+        """Return the version that a label is to stand for; see ``Lookup``."""
+        return self._labels.wanted(servable, label)
+
+    def labels_offered(self, servable: str) -> Iterable[str]:
+        """Return the labels that may be asked for; see ``Lookup``."""
+        return self._labels.offered(servable)
+
+    def names(self) -> set[str]:
+        """Return the names that versions are known of; see ``Lookup``."""
+        return {name for name, _ in self._known().versions}
+
+    def standings(self, servable: str) -> dict[int, Standing]:
+        """Return the versions of a servable; see ``Lookup``."""
+        versions = self._known().versions
+        return {number: v for (name, number), v in versions.items() if name == servable}
+
+    def unservable(self, servable: str) -> str | None:
+        """Return why a servable cannot be served; see ``Lookup``."""
+        return self._known().unservable.get(servable)
+
+    def is_available(self, servable: str) -> bool:
+        """Return whether a servable could be loaded; see ``Lookup``."""
+        return servable in self._known().available
 
     # -- inside --------------------------------------------------------------------------------
 
     def _tell(self, servable: str) -> None:
         """Let the description of every version name all that are READY, and their labels."""
-        doors = self._doors.get(servable, {})
+        doors = self.doors.get(servable, {})
         versions, labels = tuple(sorted(doors)), self._labels.settle(servable, set(doors))
         for door in doors.values():
             if isinstance(door, Pipeline):
@@ -116,60 +137,3 @@ class Routes:
     def _known(self) -> Manager:
         assert self._manager is not None
         return self._manager
-
-    def _no_label(self, servable: str, label: str) -> NotFound | Unavailable:
-        number = self._labels.wanted(servable, label)
-        known = {name for name, _ in self._known().versions}
-        if number is not None or servable not in known:
-            error = self._absent(servable, number)
-            if number is not None:
-                error.message = f"label {label!r} has no version to stand for: {error.message}"
-            return error
-        labels = self._labels.offered(servable)
-        return NotFound(
-            f"servable {servable!r} has no version and no label {label!r}",
-            code="unknown_version",
-            where="version",
-            expected=f"a number, or one of {listing(labels)}" if labels else "a number",
-            fix=did_you_mean(label, labels) or "leave the version out for the newest",
-        )
-
-    def _absent(self, servable: str, version: int | None) -> NotFound | Unavailable:
-        manager = self._known()
-        numbers = sorted(v for name, v in manager.versions if name == servable)
-        if not numbers and servable not in manager.unservable:
-            if servable in manager.available:
-                return NotFound(
-                    f"servable {servable!r} is not loaded",
-                    code="unknown_servable",
-                    where="servable",
-                    fix=f"load it: serving load {servable!r}",
-                )
-            names = {name for name, _ in manager.versions}
-            return NotFound(
-                f"no servable is called {servable!r}",
-                code="unknown_servable",
-                where="servable",
-                expected=f"one of {listing(sorted(names))}" if names else "",
-                fix=did_you_mean(servable, names),
-            )
-        if version is not None and version not in numbers:
-            return NotFound(
-                f"servable {servable!r} has no version {version}",
-                code="unknown_version",
-                where="version",
-                expected=f"one of {listing(numbers)}" if numbers else "",
-                fix="leave the version out for the newest" if numbers else "",
-            )
-        if servable in manager.unservable:
-            reason = manager.unservable[servable]
-            return Unavailable(
-                f"servable {servable!r} cannot be served: {reason}", code="not_ready"
-            )
-        chosen = manager.versions[servable, numbers[-1] if version is None else version]
-        return Unavailable(
-            f"servable {servable!r} version {chosen.number} is {chosen.state.value}"
-            + (f": {chosen.reason}" if chosen.reason else ""),
-            code="not_ready",
-            retry_after_s=None if chosen.state is State.FAILED else 1.0,
-        )

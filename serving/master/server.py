@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import json
 import logging
@@ -22,27 +21,27 @@ from serving.config import ServerSettings
 from serving.errors import ServingError
 from serving.exit_codes import ExitCode, exit_code_for
 from serving.frontends.shared_memory.regions import Regions
+from serving.gateway.freed_memory import keep_freed_memory
+from serving.lifecycle.gate import EXPLICIT
 from serving.master.banner import banner
-from serving.master.core import Core
-from serving.master.gate import EXPLICIT
+from serving.master.core import Core, Door
 from serving.master.places import Place, take_devices
 
 if TYPE_CHECKING:
     from serving.frontends.grpc.server import GrpcFrontEnd
     from serving.frontends.rest.server import RestFrontEnd
+    from serving.master.gateways import Gateways
 
 _log = logging.getLogger("serving.master")
 
 _READY_POLL_S = 0.2
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEPT_BLOCK_BYTES, _KEPT_BYTES = 32 << 20, 64 << 20
 
 
 def run(settings: ServerSettings) -> int:
     """Serve until told to stop; returns the exit code."""
     logs.configure(settings.log_format, settings.log_level, "master")
     _raise_descriptor_limit()
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         return int(uvloop.run(_serve(settings)))
     except ServingError as error:
@@ -62,7 +61,10 @@ class Server:
         self._core = Core(settings, places=places)
         self._plane = self._core.plane
         self._regions = _regions(settings)
-        self._doors: tuple[RestFrontEnd, GrpcFrontEnd] | None = None
+        if self._regions is not None:
+            self._regions.on_unregister.append(self._core.forget_files)
+        self._doors: tuple[Door, ...] = ()
+        self._gateways: Gateways | None = None
         self._rest_port = self._grpc_port = 0
         self._stop_asked = asyncio.Event()
         self._announcing: asyncio.Task[None] | None = None
@@ -111,6 +113,9 @@ class Server:
 
     async def _open(self) -> None:
         """Listen. Raises ConfigError for an address that cannot be had."""
+        if self._settings.frontends > 1:
+            await self._open_apart()
+            return
         # On a thread: meanwhile what workers and the helper say is heard.
         rest_kind, grpc_kind = await asyncio.to_thread(_front_ends)
         rest = rest_kind(self._plane, self._settings, regions=self._regions)
@@ -120,6 +125,17 @@ class Server:
         await grpc.start()
         self._rest_port, self._grpc_port = rest.port, grpc.port
 
+    async def _open_apart(self) -> None:
+        """Have processes of their own listen."""
+        from serving.master.gateways import Gateways
+
+        token = self._core.gate.token
+        self._gateways = gateways = Gateways(self._settings, self._plane, self._core.arena, token)
+        self._core.serve_by(gateways)
+        self._doors = (gateways,)
+        await gateways.start()
+        self._rest_port, self._grpc_port = gateways.rest_port, gateways.grpc_port
+
     async def _stop(self) -> None:
         """Not ready → stop accepting → finish what was accepted → workers → memory."""
         began = time.monotonic()
@@ -127,7 +143,7 @@ class Server:
         if self._announcing is not None:
             self._announcing.cancel()
         self._remove_ready_file()
-        await self._core.stop(self._doors or (), self._settings.drain_timeout_s)
+        await self._core.stop(self._doors, self._settings.drain_timeout_s)
         if self._regions is not None:
             self._regions.unregister()
         _log.info("stopped in %.1f s", time.monotonic() - began)
@@ -150,6 +166,8 @@ class Server:
             self._stop_asked.set()
             return
         self._core.kill()
+        if self._gateways is not None:
+            self._gateways.kill()
         self._remove_ready_file()
         # 128 + the signal's number, as a shell would report a process that it ended.
         os._exit(128 + number)
@@ -162,6 +180,8 @@ class Server:
             _log.warning("nothing can be served yet, so the ready file is not written")
         while not self._plane.ready():
             await asyncio.sleep(_READY_POLL_S)
+        if self._gateways is not None:
+            await self._gateways.caught_up()
         draft = file.with_name(f".{file.name}.{os.getpid()}")
         draft.write_text(
             json.dumps(
@@ -208,16 +228,3 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _keep_freed_memory() -> None:
-    """Let blocks of the size of bodies be used again, as far as they fit into 64 MiB.
-
-    By default glibc gives them back at once and has the kernel clear new pages for the next: of
-    602 KB at 8 clients that was half of the CPU time of a request. Other libraries have no
-    mallopt, and go on as they do.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

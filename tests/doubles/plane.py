@@ -108,7 +108,7 @@ class StubPlane:
             raise NotFound(f"servable {servable!r} is not served here", code="unknown_servable")
         return tuple(name for name in known if name)
 
-    def servables(self) -> list[dict[str, Any]]:
+    async def servables(self) -> list[dict[str, Any]]:
         return [
             {"name": d.servable, "version": d.version, "state": "READY", "reason": ""}
             for d in (next(iter(known.values())) for known in self._known.values())
@@ -117,11 +117,11 @@ class StubPlane:
     def answered_with(self, error: ServingError, front_end: str) -> None:
         self.errors.append((front_end, error.code))
 
-    def statistics(self) -> ServerStatistics:
+    async def statistics(self) -> ServerStatistics:
         return self.told
 
     async def index(self) -> list[dict[str, Any]]:
-        return self.servables()
+        return await self.servables()
 
     def control(self, authorization: str | None) -> RepositoryControl:
         raise ControlOff("a stub loads nothing")

@@ -21,8 +21,8 @@ from serving.config import ServerSettings
 from serving.frontends.grpc.server import GrpcFrontEnd
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.rest.server import RestFrontEnd
+from serving.lifecycle.gate import Gate
 from serving.lifecycle.version import Version
-from serving.master.gate import Gate
 from serving.master.plane import MasterPlane
 from serving.repository.observation import Source
 from serving.repository.settings import ServableSettings

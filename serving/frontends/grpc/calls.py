@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from typing import TypeVar, TypeVarTuple
 
@@ -99,21 +99,21 @@ def unary(
     outcome: Callable[[ServingError], Outcome],
     plane: DataPlane,
     direct: Mapping[str, Direct] | None = None,
+    views: Collection[str] = (),
 ) -> dict[str, Method]:
     """Return the methods of a service whose calls are all unary, by path.
 
     Whatever a call raises ends it with the status that ``outcome`` says; ``plane`` counts it.
-    ``direct`` has the ways without a task, for engines that have such.
+    ``direct`` has the ways without a task, for engines that have such; ``views`` names those that
+    take views.
     """
 
     def ending(error: BaseException) -> Outcome:
         return _ending(error, outcome, plane)
 
-    ways = direct or {}
+    ways = {name: Shortcut(begin, ending, name in views) for name, begin in (direct or {}).items()}
     return {
-        f"/{service}/{name}": Method(
-            _guarded(call, ending), Shortcut(ways[name], ending) if name in ways else None
-        )
+        f"/{service}/{name}": Method(_guarded(call, ending), ways.get(name))
         for name, call in calls.items()
     }
 

@@ -60,11 +60,13 @@ class KnownHeads:
         # By the length of the message: all that stands before its one tensor, and the head of that.
         self._starts: dict[int, tuple[bytes, bytes]] = {}
 
-    def split(self, message: bytes) -> wire.Parcel:
+    def split(self, message: bytes | memoryview) -> wire.Parcel:
         """Return what ``wire.split`` does, without reading what begins as a message before."""
         known = self._starts.get(len(message))
-        if known is not None and message.startswith(known[0]):
-            return wire.Parcel(known[1], (memoryview(message)[len(known[0]) :],))
+        if known is not None:
+            start, head = known
+            if message[: len(start)] == start:
+                return wire.Parcel(head, (memoryview(message)[len(start) :],))
         return wire.split(message)
 
     def find(self, parcel: wire.Parcel) -> Known | None:
@@ -94,7 +96,8 @@ class KnownHeads:
             self._starts.clear()
         if len(parcel.raw) == 1:
             start = parcel.head + wire.before_raw_input(len(parcel.raw[0]))
-            if parcel.raw[0].obj == start + parcel.raw[0]:  # nothing stands behind the tensor
+            # Nothing else may stand before the tensor or behind it.
+            if bytes(parcel.raw[0].obj) == start + parcel.raw[0]:
                 self._starts[len(start) + len(parcel.raw[0])] = start, parcel.head
         self._known[parcel.head] = Known(
             message.model_name,

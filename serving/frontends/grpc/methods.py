@@ -24,19 +24,24 @@ class Running(Protocol):
         ...
 
 
-Direct = Callable[[bytes, Context, Finish], Running | None]
+Direct = Callable[[Any, Context, Finish], Running | None]
 """Begins a unary call without a task, and finishes it once, unless it is abandoned.
 
-Returns None, having done nothing, when the call is better run as a task; raises what it refuses.
+The message is bytes, or a view. Returns None, having done nothing, when the call is better run as
+a task; raises what it refuses.
 """
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A method's way without a task; ``ending`` counts what went wrong and says how calls end."""
+    """A method's way without a task; ``ending`` counts what went wrong and says how calls end.
+
+    With ``views`` it may be given a large message as a ``memoryview`` of memory of its own.
+    """
 
     begin: Direct
     ending: Callable[[BaseException], Outcome]
+    views: bool = False
 
 
 @dataclass(frozen=True)

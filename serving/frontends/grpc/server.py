@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.errors import ConfigError
+from serving.frontends.acceptor import Shares
 from serving.frontends.grpc import health, ms_service, service, v1_service
 from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.health import HealthService
+from serving.frontends.grpc.lane.listening import port_taken
 from serving.frontends.grpc.lane.server import LaneServer
 from serving.frontends.grpc.ms_service import MindSporeService
 from serving.frontends.grpc.reflection import ReflectionService
@@ -42,7 +46,8 @@ class GrpcFrontEnd:
 
     All methods are called on the event loop. ``port`` is the real port once started. With ``unix``
     it listens on that path in place of host and port. ``regions`` None is without shared memory of
-    clients.
+    clients. ``shared`` are sockets that other processes take connections from as well, which only
+    this project's own server can.
     """
 
     def __init__(
@@ -52,8 +57,10 @@ class GrpcFrontEnd:
         *,
         unix: str = "",
         regions: Regions | None = None,
+        shared: tuple[Sequence[socket.socket], Shares] | None = None,
     ) -> None:
         self._plane = plane
+        self._shared = shared
         self._settings = settings
         self._unix = unix
         self._regions = regions
@@ -137,6 +144,8 @@ class GrpcFrontEnd:
         try:
             if isinstance(server, LaneServer):
                 tls = None if certificates is None else certificates.context("h2")
+                if self._shared is not None:
+                    return server.share(*self._shared, tls)
                 if self._unix:
                     server.bind_unix(self._unix, tls)
                     return 0
@@ -146,11 +155,5 @@ class GrpcFrontEnd:
         except (OSError, OverflowError, RuntimeError):
             bound = 0
         if not bound:
-            raise ConfigError(
-                f"the gRPC port cannot be opened: {address} is taken or not an address here",
-                code="port_taken",
-                where="--grpc-port",
-                given=f"--grpc-port {port}",
-                fix="stop what listens there, or choose another with --grpc-port (0: a free one)",
-            )
+            raise port_taken(self._settings, address)
         return int(bound)

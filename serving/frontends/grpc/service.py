@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import NamedTuple
 
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
@@ -25,9 +26,18 @@ from serving.frontends.shared_memory import gate
 from serving.frontends.shared_memory.gate import EXTENSION
 from serving.frontends.shared_memory.regions import Regions
 from serving.frontends.shared_memory.sharing import ON_LOOP_BYTES, Shared, Sharing
-from serving.request import InferRequest
+from serving.request import Description, Elsewhere, InferRequest
 
 NAME = "inference.GRPCInferenceService"
+
+
+class _Decoded(NamedTuple):
+    """The name of the model that was asked for, the request, and what it shares."""
+
+    model: str
+    request: InferRequest
+    description: Description
+    sharing: Sharing | None = None
 
 
 class InferenceService:
@@ -56,7 +66,7 @@ class InferenceService:
             **MemoryCalls(self._regions).calls(),
         }
         direct = {"ModelInfer": self._begin_infer}
-        return unary(NAME, calls, outcome, self._plane, direct)
+        return unary(NAME, calls, outcome, self._plane, direct, views=direct)
 
     async def _server_live(self, _data: bytes, _context: Context) -> bytes:
         return v2_codec.to_bytes(pb.ServerLiveResponse(live=self._plane.live()))
@@ -93,7 +103,7 @@ class InferenceService:
     async def _model_statistics(self, data: bytes, _context: Context) -> bytes:
         message = v2_codec.parse(pb.ModelStatisticsRequest, data)
         version = v2_codec.version_number(message.version)
-        told = v2_statistics.document(self._plane, message.name or None, version)
+        told = await v2_statistics.document(self._plane, message.name or None, version)
         return v2_codec.to_bytes(pb.ModelStatisticsResponse(**told))
 
     async def _model_infer(self, data: bytes, context: Context) -> bytes:
@@ -102,14 +112,17 @@ class InferenceService:
         try:
             parcel = wire.split(data)
             if v2_codec.is_heavy(parcel):
-                model, request, sharing = await inference.on_thread(self._decode, parcel, context)
+                decoded = await inference.on_thread(self._decode, parcel, context)
             else:
-                model, request, sharing = self._decode(parcel, context)
-            encode = partial(v2_codec.encode, model)
-            if sharing is not None:
-                shared = self._shared(sharing, context)
-                encode = partial(v2_codec.encode, model, shared=shared)
-                if shared.input_bytes > ON_LOOP_BYTES:
+                decoded = self._decode(parcel, context)
+            request = decoded.request
+            encode = partial(v2_codec.encode, decoded.model)
+            if decoded.sharing is not None:
+                shared, elsewhere = self._shared(decoded, decoded.sharing, context)
+                encode = partial(v2_codec.encode, decoded.model, shared=shared)
+                if elsewhere is not None:
+                    request = request._replace(elsewhere=elsewhere)
+                elif shared.input_bytes > ON_LOOP_BYTES:
                     request = await inference.on_thread(shared.fill, request)
                 else:
                     request = shared.fill(request)
@@ -118,31 +131,38 @@ class InferenceService:
         finally:
             inference.end()
 
-    def _begin_infer(self, data: bytes, context: Context, finish: Finish) -> Running | None:
+    def _begin_infer(
+        self, data: bytes | memoryview, context: Context, finish: Finish
+    ) -> Running | None:
         parcel = self._heads.split(data)
         if v2_codec.is_heavy(parcel):
             return None
-        model, request, sharing = self._decode(parcel, context)
-        encode = partial(v2_codec.encode, model)
-        if sharing is not None:
-            shared = self._shared(sharing, context)
-            if shared.input_bytes > ON_LOOP_BYTES:
+        decoded = self._decode(parcel, context)
+        request = decoded.request
+        encode = partial(v2_codec.encode, decoded.model)
+        if decoded.sharing is not None:
+            shared, elsewhere = self._shared(decoded, decoded.sharing, context)
+            if elsewhere is not None:
+                request = request._replace(elsewhere=elsewhere)
+            elif shared.input_bytes > ON_LOOP_BYTES:
                 return None
-            encode = partial(v2_codec.encode, model, shared=shared)
-            request = shared.fill(request)
+            else:
+                request = shared.fill(request)
+            encode = partial(v2_codec.encode, decoded.model, shared=shared)
         return Exchange(self._inference, request, encode, v2_codec.HEAVY_BYTES, finish)
 
-    def _shared(self, sharing: Sharing, context: Context) -> Shared:
-        return sharing.found(self._opened(sharing, context))
+    def _shared(
+        self, decoded: _Decoded, sharing: Sharing, context: Context
+    ) -> tuple[Shared, Elsewhere | None]:
+        """Return where a request's tensors lie, twice where its worker finds them there."""
+        shared = sharing.found(self._opened(sharing, context))
+        return shared, shared.elsewhere(decoded.request, decoded.description)
 
     def _opened(self, sharing: Sharing, context: Context) -> Regions:
         is_local = gate.local_grpc(context.peer(), context.invocation_metadata())
         return gate.opened(self._regions, is_local, sharing.where)
 
-    def _decode(
-        self, parcel: wire.Parcel, context: Context
-    ) -> tuple[str, InferRequest, Sharing | None]:
-        """Return the name of the model that was asked for, the request, and what it shares."""
+    def _decode(self, parcel: wire.Parcel, context: Context) -> _Decoded:
         now = time.monotonic()
         remaining = context.time_remaining()
         deadline = None if remaining is None else now + remaining
@@ -151,7 +171,7 @@ class InferenceService:
         if known and self._plane.describe(*known.target) is known.description:
             request = known.request(parcel.raw, deadline, request_id(context))
             if request is not None:
-                return known.model, request, None
+                return _Decoded(known.model, request, known.description)
         message = v2_codec.parse(pb.ModelInferRequest, parcel.head)
         version = v2_codec.version_number(message.model_version)
         servable, method = split(message.model_name)
@@ -171,4 +191,4 @@ class InferenceService:
         )
         if sharing is None:
             self._heads.learn(parcel, message, description, request)
-        return message.model_name, request, sharing
+        return _Decoded(message.model_name, request, description, sharing)

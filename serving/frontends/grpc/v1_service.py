@@ -89,7 +89,7 @@ class V1Service:
 
     async def _list(self, data: bytes, _context: Context) -> bytes:
         v1_codec.parse(pb.ListRequest, data)
-        return v1_codec.listed(self._plane.servables())
+        return v1_codec.listed(await self._plane.servables())
 
     async def _ready(self, data: bytes, _context: Context) -> bytes:
         message = v1_codec.parse(pb.ReadyRequest, data)

@@ -150,7 +150,7 @@ def encode(model: str, response: InferResponse, shared: Shared | None = None) ->
         head += to_bytes(own)
     if shared is None:
         return wire.join(head, [raw_tensor.write(tensor) for tensor in outputs])
-    stored = shared.store(outputs)
+    stored = shared.store(outputs, response.stored)
     message = pb.ModelInferResponse.FromString(head)
     for output in message.outputs:
         for name, value in stored.get(output.name, {}).items():

@@ -25,7 +25,7 @@ class Parcel(NamedTuple):
     raw: tuple[memoryview, ...]
 
 
-def split(message: bytes) -> Parcel:
+def split(message: bytes | memoryview) -> Parcel:
     """Return the parts of a serialised ModelInferRequest; ``raw`` are views, not copies.
 
     Raises InvalidRequest when the message is cut short, is no protobuf message, or has more

@@ -21,8 +21,8 @@ def plane() -> StubPlane:
     return stub
 
 
-def test_v2_statistics_tells_a_version_in_triton_s_form() -> None:
-    (told,) = v2_statistics.document(plane(), "busy", 2)["model_stats"]
+async def test_v2_statistics_tells_a_version_in_triton_s_form() -> None:
+    (told,) = (await v2_statistics.document(plane(), "busy", 2))["model_stats"]
     assert told == {
         "name": "busy",
         "version": "2",
@@ -67,17 +67,19 @@ def test_v2_statistics_tells_a_version_in_triton_s_form() -> None:
         ("busy", 1, [("busy", "1")]),
     ],
 )
-def test_v2_statistics_tells_of_those_that_were_asked_for(
+async def test_v2_statistics_tells_of_those_that_were_asked_for(
     servable: str | None, version: int | None, wanted: list[tuple[str, str]]
 ) -> None:
-    told = v2_statistics.document(plane(), servable, version)["model_stats"]
+    told = (await v2_statistics.document(plane(), servable, version))["model_stats"]
     assert [(model["name"], model["version"]) for model in told] == wanted
 
 
 @pytest.mark.parametrize(("servable", "version"), [("bussy", None), ("busy", 9)])
-def test_v2_statistics_of_what_is_not_there_is_an_error(servable: str, version: int | None) -> None:
+async def test_v2_statistics_of_what_is_not_there_is_an_error(
+    servable: str, version: int | None
+) -> None:
     with pytest.raises(NotFound):
-        v2_statistics.document(plane(), servable, version)
+        await v2_statistics.document(plane(), servable, version)
 
 
 def test_v2_statistics_counts_failures_by_triton_s_words() -> None:

@@ -13,9 +13,9 @@ import pytest
 from serving.artifact import Artifact, Format
 from serving.channel.arena import Arena
 from serving.errors import NotFound, Unavailable
+from serving.lifecycle.gate import Gate
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
-from serving.master.gate import Gate
 from serving.master.plane import MasterPlane
 from serving.repository.observation import Source
 from serving.repository.settings import ServableSettings
@@ -220,5 +220,5 @@ async def test_strict_readiness_asks_for_every_servable(
 def test_plane_lists_what_could_be_loaded(plane: MasterPlane, known: Known) -> None:
     known.put("m", 1, State.READY)
     known.available = frozenset({"m", "later"})
-    rows = {(row["name"], row["version"], row["state"]) for row in plane.servables()}
+    rows = {(row["name"], row["version"], row["state"]) for row in plane.listed()}
     assert rows == {("m", 1, "READY"), ("later", None, "UNLOADED")}

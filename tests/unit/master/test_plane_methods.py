@@ -14,9 +14,9 @@ from serving.artifact import Artifact, Format
 from serving.channel.arena import Arena
 from serving.definition import INPUTS, DeclaredModel, Definition, Function, Kind, Method, Node, Ref
 from serving.errors import NotFound, Unavailable
+from serving.lifecycle.gate import Gate
 from serving.lifecycle.state import State
 from serving.lifecycle.version import Version
-from serving.master.gate import Gate
 from serving.master.plane import MasterPlane
 from serving.repository.example import Example
 from serving.repository.observation import Source
@@ -94,7 +94,7 @@ async def test_plane_runs_a_method_that_passes_its_input_through(plane: MasterPl
     (y,) = (await claim.answer).outputs
     assert y.array is not None
     assert y.array.tolist() == [[3.5, 3.5]]
-    counted = {seen.servable: seen.successes for seen in plane.statistics().versions}
+    counted = {seen.servable: seen.successes for seen in (await plane.statistics()).versions}
     assert counted == {"m:echo": 1, "m:n.onnx": 0}
     assert plane.tallies() == ["m:echo version 1: 1 requests, 0 failed"]
 
@@ -103,10 +103,10 @@ async def test_plane_sends_a_method_s_model_to_its_own_line(plane: MasterPlane) 
     plane.publish(version(1, NET))
     claim = plane.claim(request(plane, "net"))
     plane.commit(claim)
-    waiting = {seen.servable: seen.waiting for seen in plane.statistics().versions}
+    waiting = {seen.servable: seen.waiting for seen in (await plane.statistics()).versions}
     assert waiting == {"m:net": 0, "m:n.onnx": 1}
     plane.abandon(claim)
-    assert plane.statistics().memory.lent_bytes == 0
+    assert (await plane.statistics()).memory.lent_bytes == 0
 
 
 async def test_plane_pins_a_request_to_the_code_it_was_decoded_for(plane: MasterPlane) -> None:
@@ -134,7 +134,7 @@ async def test_plane_fails_what_a_version_cannot_answer_in_time(plane: MasterPla
     await plane.retire(version(1, NET), 0.0)
     with pytest.raises(Unavailable, match="unloaded"):
         await claim.answer
-    assert plane.statistics().memory.lent_bytes == 0
+    assert (await plane.statistics()).memory.lent_bytes == 0
 
 
 async def test_plane_is_not_ready_while_functions_have_no_worker(
@@ -153,7 +153,7 @@ async def test_plane_lists_what_a_version_consists_of(plane: MasterPlane, known:
     made = version(1, ECHO, CALL)
     known.versions["m", 1] = made
     plane.publish(made)
-    (row,) = plane.servables()
+    (row,) = await plane.servables()
     assert (row["methods"], row["functions"]) == (["echo", "call"], ["f"])
     assert row["models"] == [{"file": "n.onnx", "batched": False, "batching": "not examined yet"}]
 

@@ -16,7 +16,7 @@ from serving.frontends.grpc.server import GrpcFrontEnd
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.shared_memory.regions import Regions
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 ENGINE = "lane"
 
 

@@ -42,7 +42,7 @@ async def test_grpc_statistics_are_those_of_rest() -> None:
             return [plain(item) for item in value]
         return str(value)
 
-    assert plain(as_json) == plain(v2_statistics.document(stub))
+    assert plain(as_json) == plain(await v2_statistics.document(stub))
 
 
 async def test_grpc_statistics_are_of_those_that_were_asked_for() -> None:

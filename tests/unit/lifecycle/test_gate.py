@@ -9,7 +9,7 @@ import pytest
 
 from serving.config import ServerSettings
 from serving.errors import ConfigError, ControlOff, Unauthenticated
-from serving.master.gate import Gate, check_exposed, open_gate
+from serving.lifecycle.gate import Gate, check_exposed, open_gate
 
 EXPLICIT = ServerSettings(Path("/models"), model_control="explicit")
 

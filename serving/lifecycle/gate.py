@@ -15,11 +15,14 @@ _LONGEST_TOKEN_BYTES = 4096
 
 
 class Gate:
-    """Admits to control, or says why not. Without a token everybody who can connect is admitted."""
+    """Admits to control, or says why not. Without a token everybody who can connect is admitted.
+
+    ``token`` is a secret: it goes into no log and no message to clients.
+    """
 
     def __init__(self, model_control: str, token: str | None = None) -> None:
         self._model_control = model_control
-        self._token = token
+        self.token = token
 
     @property
     def explicit(self) -> bool:
@@ -40,10 +43,10 @@ class Gate:
                 "unloads nothing on request",
                 fix=fix,
             )
-        if self._token is None:
+        if self.token is None:
             return
         scheme, _, given = (authorization or "").partition(" ")
-        fits = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token.encode())
+        fits = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self.token.encode())
         if scheme.lower() != "bearer" or not fits:
             raise Unauthenticated(
                 "loading and unloading needs the administrator's token",
