@@ -16,8 +16,9 @@ import click
 
 from serving.cli.bench_inputs import input_options, requests, require_packages
 from serving.cli.live_line import LiveLine
+from serving.cli.number_list import Numbers
 from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
-from serving.cli.report import columns, write_json
+from serving.cli.report import columns, figures_options, write_json
 from serving.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from serving.tune.session import Result, Wish
 
 _MOST_WORKERS = 64
+_MOST_FRONTENDS = 64
+_CORES_FOR_TWO = 4
+"""A second front end takes a core of its own, beside those of workers and clients."""
+
 _NOISY = 0.1
 
 _EPILOG = """
@@ -41,9 +46,9 @@ Examples:
 
 \b
 It starts a server of its own, on free ports and a copy of the servable, and measures settings
-under load: max_batch_size, max_queue_delay_ms, threads (keys of servable.toml) and --workers of
-the server. What serves now is not touched, but stop other work on the machine: it would be
-measured too.
+under load: max_batch_size, max_queue_delay_ms, threads (keys of servable.toml), --workers and
+--frontends of the server. What serves now is not touched, but stop other work on the machine: it
+would be measured too.
 
 \b
 What is best:
@@ -69,31 +74,6 @@ front ends on cores of their own, would bring. Lines below it hold it against wh
 """
 
 
-class Workers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas, each once."""
-
-    name = "workers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers, in the order given."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            found = tuple(dict.fromkeys(int(part) for part in str(value).split(",")))
-        except ValueError:
-            found = ()
-        if not found or not all(1 <= number <= _MOST_WORKERS for number in found):
-            self.fail(
-                f"{value!r} is not whole numbers from 1 to {_MOST_WORKERS} with commas, "
-                "such as 1,2",
-                param,
-                ctx,
-            )
-        return found
-
-
 @click.command(
     "tune",
     epilog=_EPILOG,
@@ -115,9 +95,14 @@ class Workers(click.ParamType[tuple[int, ...]]):
     help="In place of clients: requests a second of an open loop.",
 )  # fmt: skip
 @click.option(
-    "--workers", type=Workers(), metavar="N,N,...",
+    "--workers", type=Numbers(whole=True, most=_MOST_WORKERS), metavar="N,N,...",
     help="Numbers of workers to try; the first is what you have now.  [default: 1, and up to the "
     "cores in doubles]",
+)  # fmt: skip
+@click.option(
+    "--frontends", type=Numbers(whole=True, most=_MOST_FRONTENDS), metavar="N,N,...",
+    help="Numbers of front-end processes to try; the first is what you have now.  [default: 1, and "
+    "2 on four cores and more]",
 )  # fmt: skip
 @input_options
 @click.option(
@@ -132,14 +117,7 @@ class Workers(click.ParamType[tuple[int, ...]]):
     "--write/--dry-run", default=False, show_default=True,
     help="Change servable.toml, or print what would change.",
 )  # fmt: skip
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Write all figures to a file; - is standard output.",
-)  # fmt: skip
-@click.option(
-    "--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Draw every setting, latency over throughput: .png, .svg, or .html with a table.",
-)  # fmt: skip
+@figures_options("Draw every setting, latency over throughput: .png, .svg, or .html with a table.")
 @click.pass_context
 def tune_command(
     ctx: click.Context,
@@ -149,6 +127,7 @@ def tune_command(
     concurrency: int | None,
     rate: float | None,
     workers: tuple[int, ...] | None,
+    frontends: tuple[int, ...] | None,
     protocol: str,
     inputs: str | None,
     rows: int,
@@ -175,8 +154,9 @@ def tune_command(
     subject = _subject(model_dir, servable, write)
     machine = this_machine()
     load = Load(rate=rate) if rate is not None else Load(clients=concurrency or 64)
-    numbers = workers or _doubles(machine.cores)
-    wish = Wish(load, protocol, latency_ms, numbers, max_time_s, duration_s)
+    numbers = tuple(dict.fromkeys(workers or ())) or _doubles(machine.cores)
+    fronts = tuple(dict.fromkeys(frontends or ())) or _fronts(machine.cores)
+    wish = Wish(load, protocol, latency_ms, numbers, fronts, max_time_s, duration_s)
     quiet = json_file is not None and str(json_file) == "-"
     line = LiveLine()
 
@@ -220,6 +200,10 @@ def _subject(model_dir: Path, servable: str, write: bool) -> Subject:
             fix=f"move it to {servable}/1/ in the model directory",
         )
     return subject
+
+
+def _fronts(cores: int) -> tuple[int, ...]:
+    return (1, 2) if cores >= _CORES_FOR_TWO else (1,)
 
 
 def _doubles(cores: int) -> tuple[int, ...]:
@@ -312,15 +296,15 @@ class _Ending:
     def _settings(self, after: Typical) -> None:
         from serving.tune import settings_file
         from serving.tune.report import comments
-        from serving.tune.setting import SERVABLE_KEYS
+        from serving.tune.setting import SERVABLE_KEYS, SERVER_KEYS, text
 
         subject, say = self._subject, self._say
         changes = after.setting.changes(self._result.start)
-        if "workers" in changes:
-            say(
-                f"\nFor the server: serving start --workers {changes['workers']} "
-                f"(or workers = {changes['workers']} in the file of --config)"
-            )
+        server = {name: changes[name] for name in SERVER_KEYS if name in changes}
+        if server:
+            flags = " ".join(text(name, value) for name, value in server.items())
+            lines = ", ".join(f"{name} = {value}" for name, value in server.items())
+            say(f"\nFor the server: serving start {flags} (or {lines} in the file of --config)")
         keys = {name: changes[name] for name in SERVABLE_KEYS if name in changes}
         if not keys:
             return

@@ -65,8 +65,10 @@ def predict(
 ) -> Prediction:
     """Measure and predict. ``wide`` are requests of many rows, which tell bytes from requests.
 
-    Raises a ServingError when the setting, which was measured before, does not run any more.
+    It is done with one front end: what each costs is counted apart. Raises a ServingError when the
+    setting, which was measured before, does not run any more.
     """
+    setting = setting.having("frontends", 1)
     crowd = Sent(clients=clients)
     others = [count for count in workers if count != setting.workers]
     full: dict[int, Measured] = {}
@@ -75,7 +77,7 @@ def predict(
     extra = [meter.measure(setting, Sent(clients=1), meter.payloads), *full.values()]
     if wide:
         extra += _wide(meter, setting, crowd, wide)
-    everything = [*meter.measured, *extra]
+    everything = [m for m in (*meter.measured, *extra) if m.setting.frontends == 1]
     alike = [m.seen for m in everything if _same_worker(m.setting, setting)]
     front, worker = fit_front([m.seen for m in everything]), fit_worker(alike)
     payloads = meter.payloads

@@ -12,7 +12,7 @@ from serving.bench.point import Point
 from serving.tune.meter import Measured
 from serving.tune.probe import FRONTS, WORKERS, Prediction
 from serving.tune.search import Decision
-from serving.tune.setting import SERVABLE_KEYS, Setting, Value, text
+from serving.tune.setting import SERVABLE_KEYS, SERVER_KEYS, Setting, Value, text
 from serving.tune.tuner import Outcome
 
 
@@ -82,7 +82,7 @@ def each(measured: Sequence[Measured]) -> list[tuple[Setting, Point]]:
 
 def comparison(before: Typical, after: Typical | None) -> list[list[str]]:
     """Return the table of before and after; without ``after`` nothing better was found."""
-    head = ["", "WORKERS", "BATCH", "DELAY MS", "THREADS"]
+    head = ["", "WORKERS", "FRONT ENDS", "BATCH", "DELAY MS", "THREADS"]
     head += ["REQ/S", "P50 MS", "P99 MS", "ROWS/RUN", "MEASURED"]
     lines = [head, _typical_row("before" if after else "now", before)]
     if after is not None:
@@ -93,7 +93,7 @@ def comparison(before: Typical, after: Typical | None) -> list[list[str]]:
 def _typical_row(name: str, found: Typical) -> list[str]:
     setting = found.setting
     return [
-        name, str(setting.workers), str(setting.max_batch_size),
+        name, str(setting.workers), str(setting.frontends), str(setting.max_batch_size),
         _auto(setting.max_queue_delay_ms), _auto(setting.threads),
         figure(found.rate), f"{found.p50_ms:.3g}", f"{found.p99_ms:.3g}",
         f"{found.rows_per_run:.1f}" if found.rows_per_run else "", f"{found.times} times",
@@ -117,7 +117,7 @@ def comments(about: About, machine: str, when: str, before: Typical, after: Typi
         set_to,
         f"measured {when} on {machine}",
         f"with {about.load_text} over {about.protocol}, inputs: {_one_line(about.source)}, "
-        f"--workers {after.setting.workers}",
+        + " ".join(text(name, after.setting.value(name)) for name in SERVER_KEYS),
         f"for {about.goal_text}",
         f"{figure(before.rate)} -> {figure(after.rate)} requests/s, "
         f"p99 {before.p99_ms:.3g} -> {after.p99_ms:.3g} ms",

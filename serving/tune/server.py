@@ -21,7 +21,7 @@ from urllib.parse import quote
 from serving.config import ServerSettings
 from serving.errors import LoadError, ServingError, Unavailable
 from serving.tune.overlay import Overlay
-from serving.tune.setting import SERVABLE_KEYS, Setting
+from serving.tune.setting import SERVABLE_KEYS, SERVER_KEYS, Setting, Value
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 40.0
@@ -44,8 +44,8 @@ class Reading:
 class OwnServer:
     """Starts ``serving start`` on an overlay, and brings settings into effect. A context manager.
 
-    The servable is loaded anew for a change of its own settings; for another number of workers
-    the server is started anew. ``start`` is what has effect before anything was changed.
+    The servable is loaded anew for a change of its own settings; for another number of workers or
+    front ends the server is started anew. ``start`` is what has effect before anything was changed.
     """
 
     def __init__(self, overlay: Overlay, servable: str, start: Setting, scratch: Path) -> None:
@@ -76,9 +76,9 @@ class OwnServer:
         alive = self._process is not None and self._process.poll() is None
         if alive and self._now == setting:
             return
-        if not alive or self._now is None or self._now.workers != setting.workers:
+        if not alive or self._now is None or _process_counts(self._now) != _process_counts(setting):
             self.stop()
-            self._launch(setting.workers)
+            self._launch(setting)
         self._now = None
         changes = setting.changes(self._start)
         self._overlay.settle({name: changes[name] for name in SERVABLE_KEYS if name in changes})
@@ -123,13 +123,14 @@ class OwnServer:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _launch(self, workers: int) -> None:
+    def _launch(self, setting: Setting) -> None:
         ready, log = self._scratch / "ready.json", self._scratch / "server.log"
         ready.unlink(missing_ok=True)
         arguments = [
             "start", "--model-dir", str(self._overlay.model_dir), "--host", _HOST,
             "--rest-port", "0", "--grpc-port", "0", "--ready-file", str(ready),
-            "--workers", str(workers), "--model-control", "explicit", "--log-level", "warning",
+            "--workers", str(setting.workers), "--frontends", str(setting.frontends),
+            "--model-control", "explicit", "--log-level", "warning",
         ]  # fmt: skip
         command = [sys.executable, "-m", "serving.tune.tied", str(os.getpid()), *arguments]
         with log.open("wb") as sink:
@@ -175,6 +176,10 @@ def total(metrics: str, family: str) -> float:
     """Return the sum of a family's samples in a text of Prometheus."""
     line = re.compile(rf"^{re.escape(family)}(?:\{{[^\n]*\}})? (\S+)$", re.MULTILINE)
     return sum(float(value) for value in line.findall(metrics))
+
+
+def _process_counts(setting: Setting) -> list[Value]:
+    return [setting.value(name) for name in SERVER_KEYS]
 
 
 def _error(answer: bytes) -> str:

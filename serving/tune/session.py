@@ -48,6 +48,7 @@ class Wish:
     protocol: str
     target_ms: float | None
     workers: tuple[int, ...]
+    frontends: tuple[int, ...]
     max_time_s: float
     duration_s: float | None
 
@@ -103,6 +104,7 @@ class Session:
             subject.settings.max_queue_delay_ms,
             subject.settings.threads,
             wish.workers[0],
+            wish.frontends[0],
         )
 
     def run(self) -> Result:
@@ -144,8 +146,9 @@ class Session:
         rows = max(p.rows for p in meter.payloads)
         under_way = (load.clients if not load.rate else _CROWD) * rows
         values = space(
-            self._wish.workers, cores, known.batch.batched, under_way, self._wish.target_ms
-        )
+            self._wish.workers, self._wish.frontends, cores, known.batch.batched, under_way,
+            self._wish.target_ms,
+        )  # fmt: skip
         return Search(values, self._start, goal, cores)
 
     def _settle_duration(self, meter: Meter) -> None:

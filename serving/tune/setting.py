@@ -10,7 +10,10 @@ from typing import Any
 Value = int | float | None
 
 SERVABLE_KEYS = ("max_batch_size", "max_queue_delay_ms", "threads")
-"""The coordinates that are keys of ``servable.toml``; ``workers`` is the server's."""
+"""The coordinates that are keys of ``servable.toml``."""
+
+SERVER_KEYS = ("workers", "frontends")
+"""Those that are settings of the server."""
 
 _MOST_ROWS = 256
 _DELAYS_MS = (None, 0.0, 0.5, 1.0, 2.0, 5.0)
@@ -24,6 +27,7 @@ class Setting:
     max_queue_delay_ms: float | None = None
     threads: int | None = None
     workers: int = 1
+    frontends: int = 1
 
     def value(self, name: str) -> Value:
         """Return one coordinate."""
@@ -37,7 +41,7 @@ class Setting:
 
     def changes(self, before: Setting) -> dict[str, Value]:
         """Return the coordinates in which this differs from another, with its own values."""
-        names = (*SERVABLE_KEYS, "workers")
+        names = (*SERVABLE_KEYS, *SERVER_KEYS)
         return {n: self.value(n) for n in names if self.value(n) != before.value(n)}
 
 
@@ -50,17 +54,18 @@ Space = Mapping[str, Sequence[Value]]
 def text(name: str, value: Value) -> str:
     """Return a coordinate for people: ``max_queue_delay_ms = automatic``, ``--workers 2``."""
     shown = "automatic" if value is None else f"{value:g}"
-    return f"--workers {shown}" if name == "workers" else f"{name} = {shown}"
+    return f"--{name} {shown}" if name in SERVER_KEYS else f"{name} = {shown}"
 
 
 def summary(setting: Setting) -> str:
-    """Return a whole setting in a short line: ``workers 1, batch 32, delay auto, threads 2``."""
+    """Return a setting in a short line: ``workers 1, front ends 1, batch 32, delay auto, …``."""
     shown = {n: "auto" if (v := setting.value(n)) is None else f"{v:g}" for n in _SHORT}
     return ", ".join(f"{short} {shown[name]}" for name, short in _SHORT.items())
 
 
 _SHORT = {
     "workers": "workers",
+    "frontends": "front ends",
     "max_batch_size": "batch",
     "max_queue_delay_ms": "delay",
     "threads": "threads",
@@ -68,7 +73,12 @@ _SHORT = {
 
 
 def space(
-    workers: Sequence[int], cores: int, batched: bool, rows_under_way: int, target_ms: float | None
+    workers: Sequence[int],
+    frontends: Sequence[int],
+    cores: int,
+    batched: bool,
+    rows_under_way: int,
+    target_ms: float | None,
 ) -> Space:
     """Return what is worth trying.
 
@@ -76,7 +86,10 @@ def space(
     than the next power of two cannot form. A wait longer than half of the latency target cannot
     pay. A servable whose rows must not share a run has no batches to set.
     """
-    found: dict[str, Sequence[Value]] = {"workers": tuple(sorted(set(workers)))}
+    found: dict[str, Sequence[Value]] = {
+        "workers": tuple(sorted(set(workers))),
+        "frontends": tuple(sorted(set(frontends))),
+    }
     if batched:
         most_ms = math.inf if target_ms is None else target_ms / 2
         found["max_queue_delay_ms"] = tuple(d for d in _DELAYS_MS if d is None or d <= most_ms)

@@ -70,13 +70,13 @@ def nothing_left() -> bool:
     return not [p for p in mine() if p.status() != psutil.STATUS_ZOMBIE]
 
 
-def serving_workers() -> int:
-    """Count the workers that serve, not those that try models out."""
+def count_of(module: str) -> int:
+    """Count processes of a module, without workers that only try models out."""
     found = 0
     for process in mine():
         with contextlib.suppress(psutil.Error):
             line = process.cmdline()
-            found += "serving.worker" in line and "--expendable" not in line
+            found += module in line and "--expendable" not in line
     return found
 
 
@@ -91,6 +91,7 @@ def test_own_server_serves_with_each_setting_that_it_is_told(models: Path, tmp_p
             Setting(4, None),
             Setting(32, 0.5, threads=1),
             Setting(32, 0.5, 1, 2),
+            Setting(32, 0.5, 1, 1, 2),
         ):
             server.use(setting)
             config = server.get("/v2/models/penguins/config")
@@ -100,7 +101,10 @@ def test_own_server_serves_with_each_setting_that_it_is_told(models: Path, tmp_p
             assert queue["max_queue_delay_microseconds"] == delay_ms * 1000
             threads = config["parameters"].get("intra_op_thread_count", {}).get("string_value")
             assert threads == (None if setting.threads is None else str(setting.threads))
-            assert serving_workers() == setting.workers
+            assert count_of("serving.worker") == setting.workers
+            assert count_of("serving.gateway") == (
+                setting.frontends if setting.frontends > 1 else 0
+            )
         assert server.read().front_cpu_s > 0
     assert settings(models) == SLOW
     assert nothing_left()
@@ -172,7 +176,7 @@ def test_tune_measures_an_open_loop_and_a_bare_file_over_grpc(models: Path, tmp_
     [
         (("pengiuns",), ExitCode.REFUSED, "did you mean 'penguins'?"),
         (("penguins", "--rate", "5"), ExitCode.USAGE, "--concurrency or --rate, not both"),
-        (("penguins", "--workers", "1,0"), ExitCode.USAGE, "not whole numbers from 1 to 64"),
+        (("penguins", "--workers", "1,0"), ExitCode.USAGE, "list of whole numbers from 1 to 64"),
         (("penguins", "--plot", "x.bmp"), ExitCode.USAGE, "a name ending in .png"),
         (("penguins", "--inputs", "/nowhere.json"), ExitCode.USAGE, "nowhere.json"),
         (("penguins", "--latency-ms", "0"), ExitCode.USAGE, "--latency-ms"),

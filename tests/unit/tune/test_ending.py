@@ -82,14 +82,14 @@ def test_with_write_the_file_says_it_and_what_was_changed(subject: Subject):
 
 
 def test_workers_alone_change_no_file(subject: Subject):
-    only = START.having("workers", 2)
+    only = START.having("workers", 2).having("frontends", 2)
     result = replace(
         RESULT,
         outcome=replace(RESULT.outcome, setting=only),
         measured=[*measured(START, 100), *measured(only, 200)],
     )
     text = ended(result, subject, write=True)
-    assert "serving start --workers 2" in text
+    assert "start --workers 2 --frontends 2 (or workers = 2, frontends = 2 in the file" in text
     assert "servable.toml" not in text
     assert subject.folder is not None
     assert (subject.folder / "servable.toml").read_bytes() == subject.data

@@ -32,7 +32,7 @@ serving_worker_cpu_seconds_total{worker="cpu-1"} 2.25
 process_cpu_seconds_total 7
 process_cpu_seconds_total_of_another 100
 """
-SPACE = space((1, 2), 2, True, 64, None)
+SPACE = space((1, 2), (1,), 2, True, 64, None)
 
 
 def test_metrics_of_a_family_are_added_up():
@@ -219,7 +219,7 @@ def test_table_shows_medians_before_and_after():
     head, first, second = report.comparison(before, after)
     assert dict(zip(head, first, strict=True))["REQ/S"] == "200"
     assert dict(zip(head, first, strict=True))["MEASURED"] == "3 times"
-    assert second == ["after", "1", "32", "0.5", "auto", "400", "1", "10", "", "1 times"]
+    assert second == ["after", "1", "1", "32", "0.5", "auto", "400", "1", "10", "", "1 times"]
     assert [line[0] for line in report.comparison(before, None)] == ["", "now"]
 
 
@@ -231,7 +231,7 @@ def test_comments_say_what_when_where_and_for_which_target():
     assert lines[0] == "max_batch_size = 32"
     assert "measured today on a machine" in text
     assert "p99 of at most 20 ms" in text
-    assert "--workers 2" in text
+    assert "--workers 2 --frontends 1" in text
     assert "200 -> 400 requests/s, p99 20 -> 10 ms" in text
     assert "my?file.json" in text, "a line break would end the comment"
     assert not any("\n" in line for line in lines)

@@ -13,7 +13,7 @@ from serving.tune.search import BASELINES, Search
 from serving.tune.setting import Setting, Space, space
 from tests.unit.tune.machines import Machine, batches, carry_out, flat
 
-SPACE = space((1, 2), cores=2, batched=True, rows_under_way=64, target_ms=None)
+SPACE = space((1, 2), (1,), cores=2, batched=True, rows_under_way=64, target_ms=None)
 MOST = 200
 """Far above what searches take (about 50), far below the 5 minutes that a user waits."""
 
