@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.workloads import Case
+from serving.worker.parent import die_with_the_master
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
@@ -91,6 +93,14 @@ def _pss_mb(pid: int) -> float:
     raise RuntimeError(f"/proc/{pid}/smaps_rollup has no Pss line")
 
 
+def tie() -> Callable[[], None]:
+    """Return what a process of ours does first (``preexec_fn``): it is to leave when we end.
+
+    However we end: a benchmark that is killed unwinds nothing.
+    """
+    return functools.partial(die_with_the_master, os.getpid(), signal.SIGTERM)
+
+
 @contextmanager
 def server(case: Case, command: list[str], *options: str) -> Iterator[Running]:
     """Run the server on ``case``'s repository until the block is left; stopped by SIGTERM."""
@@ -140,7 +150,11 @@ def _started(
     with log.open("wb") as sink:
         start = time.monotonic()
         process = subprocess.Popen(
-            command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=tie(),
         )
     try:
         while not (ready_file.exists() and ready_file.read_text()):

@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.peers.peer import Peer, Start
-from benchmarks.processes import POLL_S, START_TIMEOUT_S, STOP_TIMEOUT_S, NotStarted, Running
+from benchmarks.processes import (
+    POLL_S,
+    START_TIMEOUT_S,
+    STOP_TIMEOUT_S,
+    NotStarted,
+    Running,
+    tie,
+)
 from benchmarks.workloads import Case
 
 Plan = Callable[[Path, int, int], Start]
@@ -64,6 +71,7 @@ def launched(
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=tie(),
             )
         try:
             yield process, start, log

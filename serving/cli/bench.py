@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
 from serving.cli.bench_inputs import input_options, requests, require_packages
 from serving.cli.live_line import LiveLine
+from serving.cli.number_list import Numbers
 from serving.cli.options import Seconds
-from serving.cli.report import columns, write_json
+from serving.cli.report import columns, figures_options, write_json
 from serving.cli.server_call import Server, quoted, url_option
 from serving.errors import ConfigError, ServingError, Unavailable
 
@@ -46,32 +47,6 @@ server ran together, from its own statistics. It works on other V2 servers as we
 """
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """Positive numbers with commas."""
-
-    name = "numbers"
-
-    def __init__(self, *, whole: bool) -> None:
-        self._whole = whole
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Return the numbers."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            found = tuple(
-                int(part) if self._whole else float(part) for part in str(value).split(",")
-            )
-        except ValueError:
-            found = ()
-        if not found or not all(0 < number < 1e6 for number in found):
-            kind = "whole numbers" if self._whole else "numbers"
-            self.fail(f"{value!r} is not {kind} above 0 with commas, such as 1,8,64", param, ctx)
-        return found
-
-
 @click.command(
     "bench",
     epilog=_EPILOG,
@@ -102,14 +77,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 )  # fmt: skip
 @input_options
 @click.option("--no-check", is_flag=True, help="Do not compare answers.")
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Write all figures to a file; - is standard output.",
-)  # fmt: skip
-@click.option(
-    "--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Draw latency over throughput: .png, .svg, or .html with the table.",
-)  # fmt: skip
+@figures_options("Draw latency over throughput: .png, .svg, or .html with the table.")
 def bench_command(
     servable: str,
     url: str,

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from serving.errors import ConfigError
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def figures_options(drawn: str) -> Callable[[Any], Any]:
+    """Give a command --json and --plot; ``drawn`` is the help of --plot."""
+    json_option = click.option(
+        "--json", "json_file", type=_FILE, metavar="FILE",
+        help="Write all figures to a file; - is standard output.",
+    )  # fmt: skip
+    plot_option = click.option("--plot", "plot_file", type=_FILE, metavar="FILE", help=drawn)
+    return lambda command: json_option(plot_option(command))
 
 
 def write_json(file: Path, document: dict[str, Any]) -> None:

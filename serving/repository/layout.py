@@ -66,6 +66,8 @@ class ServableLayout:
 OUTSIDE = "is a link that leaves the model directory: copy it in, or point --model-dir at its home"
 BROKEN = "is a link to something that is not there"
 
+_DIGITS = "version names are digits only"
+
 
 def read_root(entries: Sequence[Entry]) -> RootLayout:
     """Sort the entries of the model directory."""
@@ -131,6 +133,7 @@ def read_servable(entries: Sequence[Entry]) -> ServableLayout:
     refused: list[tuple[int, str]] = []
     notes = _unread(entries)
     split = _split_models(entries)
+    misnamed: list[str] = []
     strays: list[str] = []
     for entry in entries:
         if entry.kind is not Kind.FOLDER or names.is_quiet_folder(entry.name):
@@ -141,21 +144,34 @@ def read_servable(entries: Sequence[Entry]) -> ServableLayout:
         elif version is not None:
             versions.append((version, entry.name))
         elif problem := names.version_problem(entry.name):
-            strays.append(f"folder {entry.name!r} is not a version: {problem}")
+            misnamed.append(f"folder {entry.name!r} is not a version: {problem}")
         elif entry.name not in split.values() and not entry.name.endswith("_variables"):
-            shown = names.printable(entry.name)
-            strays.append(f"folder {shown!r} is not a version: version names are digits only")
+            strays.append(names.printable(entry.name))
     stages = any(e.name == names.STAGES_FILE for e in entries)
     if not stages:  # else they may well be packages that it imports
-        notes += strays
+        notes += misnamed
+        notes += [f"folder {name!r} is not a version: {_DIGITS}" for name in strays]
     models = [e.name for e in entries if e.kind is Kind.FILE and names.is_model_name(e.name)]
     if versions or refused:
         if models:
             notes.append(f"{listing(models)} beside the version folders is not served")
         found = tuple(sorted(versions)), False, tuple(sorted(refused)), tuple(notes)
         return ServableLayout(*found, stages=stages)
-    reason = "" if models or not strays else "holds no version folder: " + "; ".join(strays)
-    return ServableLayout((), True, (), tuple(notes), "" if stages else reason, stages)
+    reason = "" if models or stages else _without_versions(misnamed, strays)
+    return ServableLayout((), True, (), tuple(notes), reason, stages)
+
+
+def _without_versions(misnamed: Sequence[str], strays: Sequence[str]) -> str:
+    """Say why a folder without a model has no version, by what its folders are called."""
+    problems = list(misnamed)
+    if len(strays) == 1:
+        problems.append(f"folder {strays[0]!r} is not a version: {_DIGITS}")
+    elif strays:
+        problems.append(
+            f"folders {listing(strays)} are not versions: {_DIGITS} (if they are servables, "
+            "pass this folder as --model-dir)"
+        )
+    return "holds no version folder: " + "; ".join(problems) if problems else ""
 
 
 def _split_models(entries: Sequence[Entry]) -> dict[str, str]:

@@ -14,41 +14,11 @@ from serving.channel.segment import Segment, view
 from serving.tensor import FP32, Array, Tensor
 from tests import models
 from tests.contract.engines import Engine
-from tests.contract.test_backends import (
-    backend,
-    load,
-    machine,
-    test_backend_binding_takes_outputs_of_changing_size,
-    test_backend_reads_inputs_that_may_not_be_written,
-    test_backend_refuses_a_bound_output_of_another_size,
-    test_backend_refuses_a_broken_file,
-    test_backend_refuses_strings_where_the_model_takes_numbers,
-    test_backend_returns_outputs_that_are_not_bound,
-    test_backend_runs_as_many_at_once_as_it_has_slots,
-    test_backend_runs_on_the_rows_of_lent_memory,
-    test_backend_tells_a_failed_run_and_lives_on,
-    test_backend_writes_into_bound_outputs_again_and_again,
-)
+from tests.contract.test_backends import *  # noqa: F403
 from tests.hardware.gpu import REAL, build, why_not
 
 _WHY_NOT = why_not()
 pytestmark = [pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT), pytest.mark.timeout(600)]
-
-__all__ = [
-    "backend",
-    "load",
-    "machine",
-    "test_backend_binding_takes_outputs_of_changing_size",
-    "test_backend_reads_inputs_that_may_not_be_written",
-    "test_backend_refuses_a_bound_output_of_another_size",
-    "test_backend_refuses_a_broken_file",
-    "test_backend_refuses_strings_where_the_model_takes_numbers",
-    "test_backend_returns_outputs_that_are_not_bound",
-    "test_backend_runs_as_many_at_once_as_it_has_slots",
-    "test_backend_runs_on_the_rows_of_lent_memory",
-    "test_backend_tells_a_failed_run_and_lives_on",
-    "test_backend_writes_into_bound_outputs_again_and_again",
-]
 
 TOLERANCES = {"as_exported": 1e-2, "fp16": 3e-2, "bf16": 1e-1}
 """FP32 products may run as TF32, with ten bits of mantissa."""

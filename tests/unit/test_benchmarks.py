@@ -6,11 +6,14 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 
 from benchmarks import engine, processes, shared_memory
@@ -21,6 +24,7 @@ from benchmarks.resnet import resnet50
 from benchmarks.scaling import MODEL, WIRE, Scaling
 from benchmarks.wires import WrongAnswer, check, check_echo, framed, wires
 from benchmarks.workloads import WORKLOADS, Case, prepare
+from tests.server import until
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="needs Debian's wrk")
 needs_h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason="needs nghttp2-client")
@@ -191,3 +195,16 @@ def test_shared_memory_scene_takes_ratios_round_by_round():
     assert [text.rsplit("|", 2)[1].strip() for text in lines] == [
         "**2.00**", "**1.50**", "**1.00**", "**1.00**",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_benchmark_that_is_killed_leaves_no_server(number: signal.Signals) -> None:
+    program = (
+        "import time; from benchmarks import processes\n"
+        "with processes.echo('asgi') as echo: print(echo.pid, flush=True); time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as benchmark:
+        assert benchmark.stdout is not None
+        server = psutil.Process(int(benchmark.stdout.readline()))
+        benchmark.send_signal(number)
+    until(lambda: not server.is_running(), 20, "the server's end")

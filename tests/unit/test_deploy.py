@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ import yaml
 
 from serving.cli.start import start_command
 from serving.config import ServerSettings
+from serving.devices import parse_devices
 from serving.exit_codes import ExitCode
 from serving.frontends.rest.routes import build_routes
 from tests.doubles.plane import StubPlane
@@ -51,12 +53,20 @@ def container() -> dict[str, Any]:
     return dict(only)
 
 
-def instructions(text: str) -> list[tuple[str, str]]:
-    """Return the instructions of a Dockerfile's last stage, continuation lines joined."""
+def stages(text: str) -> list[list[tuple[str, str]]]:
+    """Return the instructions of a Dockerfile by stage, continuation lines joined."""
     lines = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
-    split = [tuple(line.split(maxsplit=1)) for line in lines if line.strip()]
-    last = max(i for i, (word, _) in enumerate(split) if word == "FROM")
-    return [(word, rest) for word, rest in split[last:]]
+    found: list[list[tuple[str, str]]] = [[]]
+    for word, rest in (line.split(maxsplit=1) for line in lines if line.strip()):
+        if word == "FROM":
+            found.append([])
+        found[-1].append((word, rest))
+    return found
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """Return the instructions of a Dockerfile's last stage."""
+    return stages(text)[-1]
 
 
 def image_environment() -> dict[str, str]:
@@ -104,6 +114,39 @@ def test_dockerfile_says_where_it_listens() -> None:
     assert environment["SERVING_CACHE_DIR"] in [
         rest for word, rest in instructions(DOCKERFILE) if word == "VOLUME"
     ]
+
+
+def test_dockerfile_is_built_on_the_image_of_a_kind_of_device() -> None:
+    arguments, *built = stages(DOCKERFILE)
+    bases = {rest.split()[2]: rows for rows in built for word, rest in rows[:1] if " AS " in rest}
+    del bases["build"]
+    assert ("ARG", "DEVICE=cpu") in arguments
+    assert set(bases) == {"cpu", "gpu", "ascend"}
+    assert {rows[0][1].split()[0] for rows in built[3:]} == {"${DEVICE}"}
+    for kind in ("gpu", "ascend"):
+        (env,) = [rest for word, rest in bases[kind] if word == "ENV"]
+        variables = dict(item.split("=", 1) for item in shlex.split(env))
+        accepts(variables)
+        assert parse_devices(variables["SERVING_DEVICES"]).cpu
+        assert list(parse_devices(variables["SERVING_DEVICES"]).probed) == [kind]
+        assert f"--build-arg DEVICE={kind} " in DOCKERFILE
+
+
+def test_dockerfile_starts_the_server_in_place_of_its_shell(tmp_path: Path) -> None:
+    (entry,) = [rest for word, rest in instructions(DOCKERFILE) if word == "ENTRYPOINT"]
+    (given,) = [rest for word, rest in instructions(DOCKERFILE) if word == "CMD"]
+    program = tmp_path / "serving"
+    program.write_text('#!/bin/sh\necho "$$ $SEEN $@"\n')
+    program.chmod(0o755)
+    (tmp_path / "set_env.sh").write_text("export SEEN=variables\n")
+    with subprocess.Popen(
+        [*yaml.safe_load(entry), *yaml.safe_load(given), "--config", "a file"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "BASH_ENV": str(tmp_path / "set_env.sh")},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        said, _ = process.communicate(timeout=20)
+    assert said == f"{process.pid} variables start --config a file\n"
 
 
 def test_dockerfile_health_check_asks_for_life_and_not_for_models() -> None:
