@@ -25,7 +25,7 @@ from tests.models import (
 )
 from tests.server import ServerProcess, serving, until
 
-_HANG_S = 3
+_HANG_S = 6
 _MEMORY_BYTES = 1 << 30
 
 _REASONS = {
