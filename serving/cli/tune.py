@@ -206,6 +206,13 @@ def _fronts(cores: int) -> tuple[int, ...]:
     return (1, 2) if cores >= _CORES_FOR_TWO else (1,)
 
 
+def _interrupt(*_: object) -> None:
+    """End as Ctrl-C does, which a shell has its background jobs ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
 def _doubles(cores: int) -> tuple[int, ...]:
     return tuple(1 << p for p in range(cores.bit_length()) if 1 << p <= cores)
 
@@ -220,7 +227,7 @@ def _wish_text(wish: Wish) -> str:
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the tuning as Ctrl-C does: its server is stopped first."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:

@@ -269,7 +269,7 @@ def test_stop_answers_what_every_front_end_has_accepted(tmp_path: Path) -> None:
                 name = "serving_requests_unfinished"
                 return sum(int(float(x.split()[-1])) for x in rows if x.startswith(name))
 
-            until(lambda: unfinished() == len(clients), 10, "all requests to be taken in")
+            until(lambda: unfinished() + len(answers) == len(clients), 10, "all to be taken in")
             assert server.stop() == 0
         for client in clients:
             client.close()
