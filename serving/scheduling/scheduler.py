@@ -228,10 +228,11 @@ class Scheduler:
         """
         if self.no_worker or not line.ties_rows:
             return None
-        claim = SheafClaim(listener)
+        claim = SheafClaim(listener, request.inputs[0].shape[0])
         sheaf = Sheaf(claim, 0, request, line, time.monotonic())
         callers = sheaf.callers
         if not line.has_room(sheaf.nbytes, callers):
+            claim.sheaves.clear()
             return None
         line.outstanding += callers
         line.statistics.requests += callers
@@ -249,9 +250,11 @@ class Scheduler:
     def abandon_row(self, claim: SheafClaim, caller: int) -> None:
         """Withdraw one of the callers of ``take_rows``, who from here on has a ticket alone."""
         sheaf = claim.sheaf_with(caller)
-        if sheaf is None or self._untied(sheaf):
-            self.abandon(claim.singles[caller])
-        # else it is being answered
+        if sheaf is not None and not self._untied(sheaf):
+            return  # it is being answered
+        single = claim.singles.get(caller)
+        if single is not None:
+            self.abandon(single)
 
     def commit(self, ticket: Ticket) -> None:
         """Let a claimed request run."""

@@ -26,21 +26,29 @@ _log = logging.getLogger("serving.scheduler")
 
 
 class SheafClaim:
-    """Callers who came together, by number: what has become of them, and who hears of it.
+    """So many callers who came together: what has become of them, and who hears of it.
 
-    ``sheaves`` are those that are still tied, in no order; ``singles`` the tickets of the others.
+    ``sheaves`` are those that are still tied, in no order; ``singles`` the tickets of those that
+    were set apart. Nothing of it holds on to anything once all have heard: what refers to itself
+    in a circle would be left to the garbage collector, whose turns every caller would notice.
     """
 
-    __slots__ = ("_listener", "sheaves", "singles")
+    __slots__ = ("_listener", "_unheard", "sheaves", "singles")
 
-    def __init__(self, listener: RowsListener) -> None:
-        self._listener = listener
+    def __init__(self, listener: RowsListener, callers: int) -> None:
+        self._listener: RowsListener | None = listener
+        self._unheard = callers
         self.sheaves: list[Sheaf] = []
         self.singles: dict[int, Ticket] = {}
 
     def heard(self, start: int, count: int, outcome: InferResponse | BaseException) -> None:
         """Tell what the callers from ``start`` on, so many, came to."""
-        self._listener(start, count, outcome)
+        listener = self._listener
+        assert listener is not None
+        self._unheard -= count
+        if not self._unheard:
+            self._listener = None
+        listener(start, count, outcome)
 
     def sheaf_with(self, caller: int) -> Sheaf | None:
         """Return the sheaf that a caller is tied into, if it still is."""
@@ -103,6 +111,7 @@ class Sheaf(Ticket):
     def succeed(self, response: InferResponse) -> None:
         """Answer all callers."""
         self._close()
+        self.claim.sheaves.remove(self)
         try:
             self.claim.heard(self.start, self.rows, response)
         except Exception:  # the others of the run are to have their answers
@@ -112,6 +121,7 @@ class Sheaf(Ticket):
     def fail(self, error: ServingError) -> None:
         """Answer all callers with an error, at the loop's next turn."""
         self._close()
+        self.claim.sheaves.remove(self)
         self._soon(partial(self.claim.heard, self.start, self.rows), error)
 
     def _single(self, row: int) -> Ticket:
