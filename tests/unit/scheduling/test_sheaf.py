@@ -236,7 +236,7 @@ async def test_nothing_of_a_sheaf_is_left_to_the_garbage_collector() -> None:
             room.sheaf(6)
             await room.finish()
         room.leaves.clear()  # they hold the claims
-        left = [type(each) for each in gc.get_objects() if isinstance(each, Sheaf | SheafClaim)]
+        left = [kind for each in gc.get_objects() if (kind := type(each)) in (Sheaf, SheafClaim)]
         assert not left
     finally:
         gc.enable()
