@@ -15,7 +15,10 @@ from serving.repository.observation import Observation
 _log = logging.getLogger("serving.lifecycle")
 
 _SHARE = 0.05
-"""Most of the time that is spent looking: a large or slow directory is looked at less often."""
+"""Most of the time that is spent looking: a large or slow directory is looked at less often.
+
+One look that took long is chance (the process was stopped, a disk slept); two are the directory.
+"""
 
 
 Look = Callable[[Observation | None], Observation | None]
@@ -66,9 +69,9 @@ class Watcher:
             await asyncio.gather(self._polling, return_exceptions=True)
 
     async def _poll(self, interval_s: float) -> None:
-        took_s = 0.0
+        took_s = [0.0, 0.0]
         while True:
-            await asyncio.sleep(max(interval_s, took_s / _SHARE))
+            await asyncio.sleep(max(interval_s, min(took_s) / _SHARE))
             began = time.monotonic()
             try:
                 self._take(await asyncio.to_thread(self._look, self._seen))
@@ -80,7 +83,7 @@ class Watcher:
                     _log.error("%s; what is loaded goes on", error)
             except Exception:
                 _log.exception("looking at the model directory broke; it is tried again")
-            took_s = time.monotonic() - began
+            took_s = [took_s[1], time.monotonic() - began]
 
     def _take(self, seen: Observation | None) -> None:
         if seen is None:
