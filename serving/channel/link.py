@@ -20,9 +20,11 @@ MOST_FDS = 250
 _PASSED = socket.CMSG_SPACE(4 * MOST_FDS)
 
 
-def pair() -> Tuple[socket.socket, socket.socket]:
+def pair(
+    kind: socket.SocketKind = socket.SOCK_SEQPACKET,
+) -> Tuple[socket.socket, socket.socket]:
     """Return the two ends of a new link; the first is for the master."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     return ours, theirs

@@ -22,18 +22,9 @@ from serving.gateway.messages import Message
 _log = logging.getLogger("serving.gateway")
 
 _READ_BYTES = 256 * 1024
-_BUFFER_BYTES = 1 << 20
 _MOST_FDS = 64
 _DELAY_S = 0.005
 _FD_SPACE = socket.CMSG_SPACE(4 * _MOST_FDS)
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a new stream; the first is for the master."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-    return ours, theirs
 
 
 class Pipe:

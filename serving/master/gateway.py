@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from serving.channel.link import pair
 from serving.config import ServerSettings
 from serving.errors import Unavailable
 from serving.gateway.messages import (
@@ -23,7 +25,7 @@ from serving.gateway.messages import (
     Pong,
     Stop,
 )
-from serving.gateway.pipe import Pipe, pair
+from serving.gateway.pipe import Pipe
 from serving.gateway.words import settings_to_json
 from serving.master.child import Child
 from serving.master.desk import Desk, Send
@@ -78,7 +80,7 @@ class Gateway:
         self._on_lost = on_lost
         self._on_reaped = on_reaped
         self._child = Child(name_of(place), self._exited)
-        ours, self._theirs = pair()
+        ours, self._theirs = pair(socket.SOCK_STREAM)
         self._pipe = Pipe(ours, self._heard, self._hung_up)
         self.desk = make_desk(self._pipe.send)
         loop = asyncio.get_running_loop()

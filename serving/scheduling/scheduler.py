@@ -298,8 +298,7 @@ class Scheduler:
                 self.endings.fail(ticket, _broken())
         flight.buffer.release()
         flight.line.answered(time.monotonic())
-        if self._pump.waited_for:
-            self._pump.soon()
+        self._pump.soon()
 
     # -- the pump ------------------------------------------------------------------------------
 

@@ -51,30 +51,28 @@ class ClientFiles:
 
     def read(self, fds: Sequence[int], copy: Copy, memory: Array, name: str) -> None:
         """Read a copy's bytes into a segment's ``memory``. Raises CutShort."""
-        rows = memory[copy.offset : copy.offset + copy.nbytes]
-        fd, what = fds[copy.file], f"input {name!r}"
-        mapped = self._look(fd, copy, what, writing=False)
-        if mapped is None or self._guard is None:
-            _pread(fd, copy, rows.data, what)
-            return
-        self._guard.copy(mapped, fd, copy.at, rows)
-        self._look_back(fd, copy, mapped, what)
+        self._copy(fds, copy, memory, f"input {name!r}", writing=False)
 
     def write(self, fds: Sequence[int], copy: Copy, memory: Array, name: str) -> None:
         """Write a copy's bytes out of a segment's ``memory``. Raises CutShort."""
-        rows = memory[copy.offset : copy.offset + copy.nbytes]
-        fd, what = fds[copy.file], f"output {name!r}"
-        mapped = self._look(fd, copy, what, writing=True)
-        if mapped is None or self._guard is None:
-            _pwrite(fd, copy, rows.data, what)
-            return
-        self._guard.copy(mapped, fd, copy.at, rows, into=True)
-        self._look_back(fd, copy, mapped, what)
+        self._copy(fds, copy, memory, f"output {name!r}", writing=True)
 
     def forget(self) -> None:
         """Let go of all files: a mapping keeps the memory of one that its client has removed."""
         with self._turn:
             self._files.clear()
+
+    def _copy(
+        self, fds: Sequence[int], copy: Copy, memory: Array, what: str, *, writing: bool
+    ) -> None:
+        rows = memory[copy.offset : copy.offset + copy.nbytes]
+        fd = fds[copy.file]
+        mapped = self._look(fd, copy, what, writing=writing)
+        if mapped is None or self._guard is None:
+            (_pwrite if writing else _pread)(fd, copy, rows.data, what)
+            return
+        self._guard.copy(mapped, fd, copy.at, rows, into=writing)
+        self._look_back(fd, copy, mapped, what)
 
     def _look(self, fd: int, copy: Copy, what: str, *, writing: bool) -> Optional[Mapped]:
         """Return the mapping to copy in, None at the first use of a place. Raises CutShort."""

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.channel.link import pair
 from serving.gateway.frames import HEAD, encode
 from serving.gateway.messages import Claim, Lend, Message, Ping, Told
-from serving.gateway.pipe import Pipe, pair
+from serving.gateway.pipe import Pipe
 
 
 class Ends:
     def __init__(self) -> None:
-        ours, theirs = pair()
+        ours, theirs = pair(socket.SOCK_STREAM)
         self.raw = ours.dup()
         self.heard: list[Message] = []
         self.fds: list[int] = []
@@ -136,7 +137,7 @@ async def test_what_is_no_message_ends_the_stream(ends: Ends, junk: bytes) -> No
 
 
 async def test_fault_in_taking_a_message_ends_the_stream() -> None:
-    ours, theirs = pair()
+    ours, theirs = pair(socket.SOCK_STREAM)
     closed: list[bool] = []
 
     def broken(message: Message) -> None:
@@ -168,7 +169,7 @@ def test_messages_come_whole_however_the_bytes_are_cut(told: list[bytes], cuts: 
     sent = [Claim(n, 0, None, 0, b"l", "", (), data) for n, data in enumerate(told)]
     stream = b"".join(map(encode, sent))
     heard: list[Message] = []
-    ours, theirs = pair()
+    ours, theirs = pair(socket.SOCK_STREAM)
     pipe = Pipe(ours, heard.append, lambda: None)
     borders = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     for start, end in itertools.pairwise(borders):

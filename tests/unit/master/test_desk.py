@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 from serving.channel.arena import Arena
+from serving.channel.link import pair
 from serving.errors import ControlOff, InvalidRequest, Overloaded, ServingError, Unavailable
 from serving.gateway.messages import Message, Table
-from serving.gateway.pipe import Pipe, pair
+from serving.gateway.pipe import Pipe
 from serving.gateway.plane import GatewayPlane
 from serving.gateway.words import description_to_json
 from serving.lifecycle.gate import Gate
@@ -85,7 +87,7 @@ class Both:
     def __init__(self, budget: int = 1 << 26) -> None:
         self.arena, self.trays = Arena(budget), Arena(budget)
         self.judge = Judge(self.arena)
-        ours, theirs = pair()
+        ours, theirs = pair(socket.SOCK_STREAM)
         self.closed: list[str] = []
         self.pipe = Pipe(ours, self._to_desk, lambda: self.closed.append("master"))
         self.far = Pipe(theirs, self._to_plane, lambda: self.closed.append("front end"))
