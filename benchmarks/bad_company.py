@@ -7,12 +7,12 @@ The good client sends ModelInfer of the tiny model at an even rate, up to 8 at o
 connection (``h2load --rps``). The bad ones run in a process of their own, six of each kind: slow in
 sending and taking; half-closed, with messages begun and never ended; cancelling what they have
 just begun; flooding the server with frames that say nothing until it throws them out, and coming
-back. In life they run on machines of their own; here they have the lowest priority (``nice`` 19,
-and that of their session), so that what is seen is what the server lets them cost, not the cores
-that they take from it. What little they still take is seen by sending them to another server
-beside: what the good client loses then is the machine's. Aim: a p99 of at most 1.5 times that of
-the good client alone, and no failed call. The cores that the server uses are told as well, which
-other load on the machine does not hide.
+back. In life they run on machines of their own; here they run only where nobody else wants a core
+(``SCHED_IDLE``, and the lowest priority of their session), so that what is seen is what the server
+lets them cost, not the cores that they take from it. What little they still take is seen by
+sending them to another server beside: what the good client loses then is the machine's. Aim: a p99
+of at most 1.5 times that of the good client alone, and no failed call. The cores that the server
+uses are told as well, which other load on the machine does not hide.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ async def bad(port: int, count: int) -> None:
 
 
 def _step_back() -> None:
-    """Take the lowest priority, also where Linux shares its cores out by session first."""
-    os.nice(_LOWEST)
+    """Let everybody else go first, also where Linux shares its cores out by session first."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     group = Path("/proc/self/autogroup")
     if group.exists():
         group.write_text(f"{_LOWEST}\n")

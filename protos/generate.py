@@ -29,6 +29,13 @@ HOMES = {
 }
 """Where the stubs live that others than the gRPC front end need; the rest is in ``STUBS``."""
 
+APART = ("tensorflow", "tensorflow_error", "tensorflow_serving")
+"""What other packages declare under the same names: their stubs have a pool of their own."""
+
+_DEFAULT_POOL = "from google.protobuf import descriptor_pool as _descriptor_pool"
+_OWN_POOL = "from serving.frontends.grpc import tensorflow_pool as _descriptor_pool"
+_NEIGHBOUR = re.compile(r"^import (tensorflow\w*_pb2) as", re.MULTILINE)
+
 OLDEST_RUNTIME = (6, 31, 0)
 _GENCODE = re.compile(r"^# Protobuf Python Version: (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 _SERIALIZED = re.compile(r"AddSerializedFile\((b(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"))\)")
@@ -42,7 +49,8 @@ def compile_python(proto: Path) -> str:
     """Return the text of the stub that the installed compiler writes for ``proto``."""
     with tempfile.TemporaryDirectory() as scratch:
         _protoc(proto, f"--python_out={scratch}")
-        return (Path(scratch) / f"{proto.stem}_pb2.py").read_text()
+        text = (Path(scratch) / f"{proto.stem}_pb2.py").read_text()
+    return _apart(text) if proto.stem in APART else text
 
 
 def compile_descriptor(proto: Path) -> descriptor_pb2.FileDescriptorProto:
@@ -103,6 +111,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _apart(text: str) -> str:
+    """Return a stub that takes its pool, and the stubs that it imports, from this package."""
+    assert _DEFAULT_POOL in text
+    text = text.replace(_DEFAULT_POOL, _OWN_POOL)
+    return _NEIGHBOUR.sub(r"from serving.frontends.grpc.stubs import \1 as", text)
 
 
 def _protoc(proto: Path, target: str) -> None:

@@ -54,6 +54,9 @@ class Artifact:
     ``operators`` counts the file's operators by name.
     ``conversion`` is set where the file had to be converted to run. ``exported_rows`` is the length
     of the batch axis in the file where the conversion freed it, else 0.
+    ``trials`` are small ONNX models in base64, each with something that an engine of its kind may
+    be too old for, or have nothing of: what it refuses of them it refuses of the file too. None
+    where every supported engine knows all of it. ``refusal`` is what came of trying them.
     """
 
     format: Format
@@ -70,6 +73,8 @@ class Artifact:
     operators: Mapping[str, int] = field(default_factory=dict)
     conversion: Optional[Conversion] = None
     exported_rows: int = 0
+    trials: Tuple[str, ...] = ()
+    refusal: str = ""
 
     @property
     def identity(self) -> str:
@@ -98,6 +103,8 @@ class Artifact:
             "operators": dict(self.operators),
             "conversion": None if self.conversion is None else asdict(self.conversion),
             "exported_rows": self.exported_rows,
+            "trials": list(self.trials),
+            "refusal": self.refusal,
         }
 
     @staticmethod
@@ -120,4 +127,6 @@ class Artifact:
             operators=dict(data.get("operators", {})),
             conversion=None if conversion is None else Conversion(**conversion),
             exported_rows=int(data.get("exported_rows", 0)),
+            trials=tuple(data.get("trials", ())),
+            refusal=str(data.get("refusal", "")),
         )

@@ -50,13 +50,14 @@ class TakesRows(Protocol):
     def take_rows(self, request: InferRequest, listener: RowsListener) -> RowsClaim | None:
         """Take a request whose rows are callers of their own, and let it run.
 
-        It has one input with the rows on axis 0, no deadline and no id. Each row is counted,
-        bounded, repeated and withdrawn as a request by itself. ``listener`` hears of every caller
-        once: of many at a time while all goes well; on the event loop, never before this returns,
-        and not of one who was withdrawn. It releases the responses. None if the callers must be
-        claimed one by one, which also finds the words for what is wrong.
+        All inputs have the rows on axis 0, of a method one instance each; there is no deadline and
+        no id. Each row is counted, bounded, repeated and withdrawn as a request by itself.
+        ``listener`` hears of every caller once: of many at a time while all goes well; on the event
+        loop, never before this returns, and not of one who was withdrawn. It releases the
+        responses. None if the callers must be claimed one by one, which also finds the words for
+        what is wrong.
 
-        Raises InvalidRequest.
+        Raises InvalidRequest and NotFound.
         """
         ...
 

@@ -36,8 +36,9 @@ TOPICS = (
             ("unknown_route", "There is no such path. `/docs` lists all."),
             ("method_not_allowed", "The path takes another HTTP method (405); the answer's `Allow` "
              "header names it. Predictions are asked for with POST."),
-            ("servable_not_named", "Several servables are there and the request names none: add "
-             "`\"servable\": \"NAME\"`."),
+            ("servable_not_named", "The request names no servable, and several are there: add "
+             "`\"servable\": \"NAME\"`. TensorFlow Serving's clients always name one, in "
+             "`model_spec.name`."),
             ("no_servable", "The request names no servable and none is ready. The log and the page "
              "at `/` say why."),
             ("not_found", "Something else that was asked for is not there; the message says what."),
@@ -73,7 +74,8 @@ TOPICS = (
              "names, types and shapes fit: an index outside a table, for example. The message is "
              "the engine's."),
             ("uneven_instances", "The instances of the request came to outputs of different shapes "
-             "or types, which cannot be one tensor. Send them one by one."),
+             "or types, which cannot be one tensor, or to outputs that have no row for each. Send "
+             "them one by one, or as whole tensors."),
             ("stage_failed", "A Python function of the servable failed on these values. The "
              "message names the function, the method and the stage, and ends with the text of the "
              "exception; the log has the lines of code."),
@@ -85,6 +87,10 @@ TOPICS = (
         "another status is given.",
         (
             ("invalid_request", "The request is wrong in some other way; the message says how."),
+            ("malformed_http", "What came is not an HTTP/1.1 request, such as TLS on a port "
+             "without `--tls-cert`, gRPC on the REST port, or two lengths for one body. `given` "
+             "says where reading stopped. The connection is closed: where the next request would "
+             "begin nobody knows."),
             ("bad_json", "The body is not JSON; the message says where it stops being so."),
             ("bad_body", "A body of `/predict` has either `instances` or `inputs`, not both and "
              "not neither."),
@@ -109,8 +115,9 @@ TOPICS = (
             ("no_typed_contents", "V2 over gRPC has no typed field for this data type; send it in "
              "`raw_input_contents`."),
             ("wrong_contents", "The elements are in a field of `contents` for another data type."),
-            ("wrong_field", "The elements are in the field for another kind: numbers go into "
-             "bytes, strings into items."),
+            ("wrong_field", "The elements are in the field for another kind: in `serving.v1` "
+             "numbers go into bytes, strings into items; in TensorFlow's tensors each type has "
+             "its list."),
             ("unknown_dtype", "There is no data type of this name."),
             ("bad_parameter", "A parameter has a value that it cannot have."),
             ("reserved_parameter", "A parameter has a name that servers keep for themselves."),
@@ -151,7 +158,8 @@ TOPICS = (
     Topic(
         "Busy, not ready, too late",
         "Nothing is wrong with the request. Busy is HTTP 429 and gRPC RESOURCE_EXHAUSTED, not "
-        "ready HTTP 503 and UNAVAILABLE; both say in `Retry-After` when to try again.",
+        "ready HTTP 503 and UNAVAILABLE; `Retry-After` says when to try again. A 503 without it "
+        "will not pass by itself, such as that of a model which failed to load: see the message.",
         (
             ("overloaded", "The server has more to do than it may keep waiting."),
             ("queue_full", "As many requests wait for this servable as `max_queue_size` or "
@@ -160,7 +168,8 @@ TOPICS = (
             ("server_queue_full", "As many requests wait for all servables together as "
              "`--max-queue-size` or `--max-queue-mb` allow. Send fewer at once, add workers, or "
              "raise the limit."),
-            ("memory_budget_full", "The tensors of all requests fill `--memory-mb`."),
+            ("memory_budget_full", "The tensors of all requests fill `--memory-mb`, or one request "
+             "alone takes more; then it comes without `Retry-After`."),
             ("body_memory_full", "Too many large requests are being received at once. Send them "
              "one after another, or raise `--memory-mb`."),
             ("not_ready", "The servable is there and does not serve: it is still being loaded, or "

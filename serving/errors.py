@@ -227,10 +227,24 @@ def of_kind(word: str) -> type[ServingError]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` for the nearest known name, or an empty string."""
+    """Return ``did you mean 'x'?`` for the nearest known name, or an empty string.
+
+    Near is what one name is a part of, or what shares most letters, in their order: those of the
+    longer name count, so that a few letters strewn over a long one are no hint.
+    """
+    given = name.casefold()
     folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
-    return f"did you mean {folded[near[0]]!r}?" if near else ""
+    for near in difflib.get_close_matches(given, list(folded), n=3, cutoff=0.6):
+        if _is_near(given, near):
+            return f"did you mean {folded[near]!r}?"
+    return ""
+
+
+def _is_near(given: str, known: str) -> bool:
+    if given in known or known in given:
+        return True
+    blocks = difflib.SequenceMatcher(None, given, known).get_matching_blocks()
+    return sum(block.size for block in blocks) >= 0.6 * max(len(given), len(known))
 
 
 def listing(names: Union[Iterable[str], Iterable[int]], limit: int = 8) -> str:

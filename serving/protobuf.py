@@ -45,13 +45,13 @@ def cut(message: Buffer, number: int, most: int) -> tuple[bytes, tuple[memoryvie
         tag = message[at]
         at += 1
         if tag >= 0x80:
-            tag, at = _varint(message, start)
+            tag, at = varint(message, start)
         kind = tag & 7
         if kind == _DELIMITED:
-            length, at = _varint(message, at)
+            length, at = varint(message, at)
             at += length
         elif kind == _VARINT:
-            _, at = _varint(message, at)
+            _, at = varint(message, at)
         elif kind == _FIXED32:
             at += 4
         elif kind == _FIXED64:
@@ -73,20 +73,20 @@ def cut(message: Buffer, number: int, most: int) -> tuple[bytes, tuple[memoryvie
     return b"".join(kept), tuple(found)
 
 
-def spans(message: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def spans(message: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Iterate over the fields of a message within another: tag, and where its value stands.
 
     Of values with a length that is what follows the length. Raises Malformed.
     """
     at = start
     while at < end:
-        tag, at = _varint(message, at)
+        tag, at = varint(message, at)
         begin, kind = at, tag & 7
         if kind == _DELIMITED:
-            length, begin = _varint(message, at)
+            length, begin = varint(message, at)
             at = begin + length
         elif kind == _VARINT:
-            _, at = _varint(message, at)
+            _, at = varint(message, at)
         elif kind in (_FIXED32, _FIXED64):
             at += 4 if kind == _FIXED32 else 8
         else:
@@ -113,8 +113,8 @@ def as_varint(value: int) -> bytes:
     return bytes(digits)
 
 
-def _varint(message: Buffer, at: int) -> tuple[int, int]:
-    """Return the number at ``at`` and the position after it."""
+def varint(message: Buffer, at: int) -> tuple[int, int]:
+    """Return the number at ``at`` and the position after it; raises Malformed."""
     try:
         value = message[at]
         at += 1

@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
-# A shell has its background jobs ignore Ctrl-C, and what tests start would inherit that.
+# A shell has its background jobs ignore Ctrl-C, and nohup the end of the terminal: what tests start
+# would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests run side by side, so that what gives way to all other servers hardly gets a turn.
 os.environ.setdefault("SERVING_WORKER_NICE", "0")

@@ -129,13 +129,11 @@ def serving(
     """Run ``serving start`` on free ports; whatever happens, no process outlives the block.
 
     ``SERVING_FRONTENDS=2`` in the environment of the tests runs every server with two front-end
-    processes, but for those with an option that goes with one only.
+    processes.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     ready, log = scratch / "ready.json", scratch / "server.log"
     ready.unlink(missing_ok=True)
-    if {"grpcio", "--client-shared-memory"} & {*options} and "--frontends" not in options:
-        options = (*options, "--frontends", "1")
     command = [
         sys.executable, "-m", "serving", "start", "--model-dir", str(model_dir),
         "--rest-port", "0", "--grpc-port", "0", "--ready-file", str(ready),

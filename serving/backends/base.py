@@ -123,6 +123,7 @@ def string_array(tensor: Tensor) -> Array:
         except UnicodeDecodeError as error:
             raise BackendError(
                 f"input {tensor.name!r} element {index} is not UTF-8 text: {error.reason} "
-                f"at byte {error.start}"
+                f"at byte {error.start} (a model's strings are text: export it with a UINT8 input "
+                "for the bytes of a picture, or send the picture decoded)"
             ) from error
     return flat.reshape(tensor.shape)

@@ -29,6 +29,7 @@ from serving.backends.base import (
     ModelSource,
     string_array,
 )
+from serving.backends.onnxruntime_refusals import explained
 from serving.tensor import BF16, BY_ONNX, BYTES, DType, Signature, Tensor, TensorSpec
 
 _ENGINE_TYPES = {
@@ -57,6 +58,11 @@ def plain(error: BaseException) -> str:
 def _refusal(error: BaseException) -> BackendError:
     """Return the engine's exception as ours."""
     return onnxruntime_cuda.failure(plain(error))
+
+
+def _not_loaded(error: BaseException) -> BackendError:
+    """Return the engine's exception on a model that it does not load as ours."""
+    return onnxruntime_cuda.failure(explained(plain(error), ort.__version__))
 
 
 def _signature_end(text: str, start: int) -> int:
@@ -114,7 +120,7 @@ class OnnxRuntime:
                 source.path, options, providers=providers, enable_fallback=0
             )
         except Exception as error:  # ORT raises a family of types without a common base
-            raise _refusal(error) from error
+            raise _not_loaded(error) from error
         if on_gpu and onnxruntime_cuda.PROVIDER not in session.get_providers():
             raise BackendError(
                 f"ONNX Runtime put the model on the CPU, not on {self._device}; its log says why"

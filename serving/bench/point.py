@@ -102,7 +102,8 @@ HEADER = ("LOAD", "REQ/S", "ROWS/S", "P50 MS", "P90", "P99", "P99.9", "ROWS/RUN"
 
 def row(p: Point) -> list[str]:
     """Return a point as a line of the table."""
-    latencies = [f"{p.latency_ms[name]:.3g}" for name in ("p50", "p90", "p99", "p99.9")]
+    names = ("p50", "p90", "p99", "p99.9")
+    latencies = [milliseconds(p.latency_ms[name]) if p.answers else "" for name in names]
     batch = f"{p.mean_batch:.1f}" if p.batches else ""
     return [
         p.load.text, _count(p.rate), _count(p.row_rate), *latencies, batch, str(p.failures)
@@ -114,6 +115,8 @@ def notes(points: Sequence[Point]) -> list[str]:
     found = []
     for p in points:
         found += [f"{p.load.text}: {count} x {reason}" for reason, count in p.errors.items()]
+        if not p.answers and not p.failures:
+            found.append(f"{p.load.text}: no answer within {p.seconds:g} s: measure for longer")
         if p.wrong:
             found.append(f"{p.load.text}: {p.wrong} answers differ from the first one")
         if p.load.rate and p.rate + p.failures / p.seconds < 0.95 * p.load.rate:
@@ -126,6 +129,11 @@ def notes(points: Sequence[Point]) -> list[str]:
             "may have been the limit, not the server"
         )
     return found
+
+
+def milliseconds(value: float) -> str:
+    """Return a latency for people: three digits, and no exponent however long it is."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _count(value: float) -> str:

@@ -16,7 +16,7 @@ from serving.bench.check import Check
 from serving.bench.connection import Answer, Connection, GrpcConnection, HttpConnection
 from serving.bench.load import Load, Request, Run
 from serving.bench.payload import Payload, http_request
-from serving.bench.point import Point, batches_between, point
+from serving.bench.point import Point, batches_between, milliseconds, point
 from serving.errors import ServingError, Unavailable
 
 _CHANNELS = 8
@@ -48,10 +48,14 @@ class Plan:
     tell: Tell
 
 
-def measure(plan: Plan) -> list[Point]:
-    """Measure every load. Raises a ServingError when even a single request does not go well."""
-    points: list[Point] = uvloop.run(_Sweep(plan).run())
-    return points
+def measure(plan: Plan, points: list[Point] | None = None) -> list[Point]:
+    """Measure every load. Raises a ServingError when even a single request does not go well.
+
+    ``points`` are added to one by one: whoever is interrupted has those before.
+    """
+    found: list[Point] = [] if points is None else points
+    uvloop.run(_Sweep(plan).run(found))
+    return found
 
 
 class _Sweep:
@@ -62,7 +66,7 @@ class _Sweep:
         self._channels: list[grpc.aio.Channel] = []
         self._turn = 0
 
-    async def run(self) -> list[Point]:
+    async def run(self, points: list[Point]) -> None:
         plan = self._plan
         host = f"{plan.host}:{plan.port}"
         grpc_wire = plan.protocol == "grpc"
@@ -73,10 +77,8 @@ class _Sweep:
         try:
             check = Check(plan.protocol)
             await self._learn(requests, check)
-            return [
-                await self._point(load, requests, check if plan.checked else None)
-                for load in plan.loads
-            ]
+            for load in plan.loads:
+                points.append(await self._point(load, requests, check if plan.checked else None))
         finally:
             for channel in self._channels:
                 await channel.close()
@@ -142,8 +144,8 @@ class _Sweep:
             answered = record.answers
             self._plan.tell(
                 f"load {load.text}: {time.perf_counter() - began:.0f} of {all_s:.0f} s, "
-                f"{rate:,.0f} requests/s, p50 {record.percentile_ms(50):.3g} ms, "
-                f"p99 {record.percentile_ms(99):.3g} ms, {record.failures} errors"
+                f"{rate:,.0f} requests/s, p50 {milliseconds(record.percentile_ms(50))} ms, "
+                f"p99 {milliseconds(record.percentile_ms(99))} ms, {record.failures} errors"
             )
 
     def _connect(self) -> Connection:

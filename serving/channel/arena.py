@@ -7,9 +7,15 @@ from collections.abc import Callable
 
 from serving.channel.segment import Segment
 from serving.channel.spans import Spans
+from serving.channel.stock import Stock
 from serving.errors import Overloaded
 
-_SMALLEST = 64 * 1024
+_SMALLEST = 16 * 1024
+
+_OWN_SEGMENTS = 512
+_OWN_SHARE = 1 / 8
+"""While there are no more, and of the budget no more is used, each user has small ones of its own:
+to work in one that another had before costs a small model as much as its run."""
 
 
 def size_class(size: int) -> int:
@@ -37,7 +43,7 @@ class Arena:
     def __init__(self, budget_bytes: int, on_close: Callable[[int], None] | None = None) -> None:
         self._budget = budget_bytes
         self._on_close = on_close
-        self._free: dict[tuple[int, bool], list[Segment]] = defaultdict(list)
+        self._free: dict[tuple[int, bool], Stock] = defaultdict(Stock)
         self._next_id = 1
         self._live: dict[int, Segment] = {}
         self._spans = Spans()
@@ -62,14 +68,29 @@ class Arena:
         """Return the segment that a span of memory lies in, and where; None for other memory."""
         return self._spans.locate(address, nbytes)
 
-    def take(self, size: int, *, writable_elsewhere: bool) -> Segment:
-        """Lend a segment of at least ``size`` bytes; raises Overloaded beyond the budget."""
+    def take(self, size: int, *, writable_elsewhere: bool, user: int = 0) -> Segment:
+        """Lend a segment of at least ``size`` bytes; raises Overloaded beyond the budget.
+
+        What is larger than the whole budget is refused without a time to come back after.
+        A ``user`` gets what it had before if it can; 0 are those who do not care.
+        """
         size = size_class(size)
         stock = self._free.get((size, writable_elsewhere))
-        if stock:
-            segment = stock.pop()
-            self.free_bytes -= segment.size
-            return segment
+        found = None if stock is None else stock.take(user)
+        if found is None and stock and not (user and self._has_room_for_own(size)):
+            found = stock.take_latest()
+        if found is not None:
+            found.user = user
+            self.free_bytes -= size
+            return found
+        if size > self._budget:
+            raise Overloaded(
+                "this alone takes more memory for tensors than the server has",
+                code="memory_budget_full",
+                expected=f"at most {self._budget >> 20} MiB",
+                given=f"{size >> 10} KiB",
+                fix="send less at once, or start the server with a larger --memory-mb",
+            )
         if self.total_bytes + size > self._budget:
             self._trim(self.total_bytes + size - self._budget)
         if self.total_bytes + size > self._budget:
@@ -90,6 +111,7 @@ class Arena:
                 retry_after_s=1.0,
             ) from error
         self._next_id += 1
+        segment.user = user
         self._live[segment.id] = segment
         self._spans.add(segment)
         self.total_bytes += size
@@ -97,7 +119,7 @@ class Arena:
 
     def give(self, segment: Segment) -> None:
         """Take a segment back; nobody may look into it any more."""
-        self._free[(segment.size, segment.writable_elsewhere)].append(segment)
+        self._free[segment.size, segment.writable_elsewhere].give(segment)
         self.free_bytes += segment.size
 
     def trim(self) -> None:
@@ -111,10 +133,17 @@ class Arena:
             self._drop(segment)
         self.free_bytes = 0
 
+    def _has_room_for_own(self, size: int) -> bool:
+        return (
+            size == _SMALLEST
+            and len(self._live) < _OWN_SEGMENTS
+            and self.total_bytes + size <= self._budget * _OWN_SHARE
+        )
+
     def _trim(self, wanted: int) -> None:
-        for stock in sorted(self._free.values(), key=lambda s: -(s[0].size if s else 0)):
+        for _, stock in sorted(self._free.items(), key=lambda item: item[0], reverse=True):
             while stock and wanted > 0:
-                segment = stock.pop()
+                segment = stock.take_latest()
                 self.free_bytes -= segment.size
                 wanted -= segment.size
                 self._drop(segment)

@@ -6,9 +6,11 @@ import asyncio
 import collections
 import logging
 import os
+import select
 import socket
 from typing import Callable, Deque, Optional, Sequence, Tuple
 
+from serving.channel.busy_poll import BusyPoll
 from serving.channel.messages import MAX_DATAGRAM, Message, decode, encode
 
 _log = logging.getLogger("serving.channel")
@@ -37,6 +39,9 @@ class AsyncLink:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self.closed = False
         end.setblocking(False)
+        poller = select.poll()
+        poller.register(end, select.POLLIN)
+        self._poll = poller.poll
 
     def start(self) -> None:
         """Begin to listen; call from the event loop."""
@@ -53,6 +58,11 @@ class AsyncLink:
             self._waiting.append((data, [os.dup(fd) for fd in fds]))
             assert self._loop is not None
             self._loop.add_writer(self._end.fileno(), self._writable)
+
+    def look_out(self, busy_poll: BusyPoll) -> None:
+        """Wait for a message without falling asleep, and take it, if it comes soon enough."""
+        if not self.closed and busy_poll.look_out(self._poll):
+            self._readable()
 
     def close(self) -> None:
         """Hang up; ``on_close`` is not called for it."""

@@ -39,12 +39,14 @@ class BatchBuffer:
         self._arena = arena
         self._on_free = on_free
         self.input: Segment = arena.take(
-            max(1, layout.input_bytes), writable_elsewhere=filled_elsewhere
+            max(1, layout.input_bytes), writable_elsewhere=filled_elsewhere, user=layout.id
         )
         self.output: Segment | None = None
         if layout.outputs is not None:
             try:
-                self.output = arena.take(max(1, layout.output_bytes), writable_elsewhere=True)
+                self.output = arena.take(
+                    max(1, layout.output_bytes), writable_elsewhere=True, user=layout.id
+                )
             except Exception:
                 arena.give(self.input)
                 raise

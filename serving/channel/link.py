@@ -8,9 +8,11 @@ when the other side has died. ``BlockingLink`` is the worker's side; the master'
 from __future__ import annotations
 
 import array
+import select
 import socket
 from typing import Optional, Tuple
 
+from serving.channel.busy_poll import BusyPoll
 from serving.channel.messages import MAX_DATAGRAM, Message, decode, encode
 
 _BUFFER_BYTES = 1 << 20
@@ -31,10 +33,17 @@ def pair(
 
 
 class BlockingLink:
-    """The worker's end. ``receive`` blocks; ``send`` may be called from any thread."""
+    """The worker's end. ``receive`` blocks; ``send`` may be called from any thread.
 
-    def __init__(self, end: socket.socket) -> None:
+    With ``busy_poll_us`` it looks out for the next message for so long before it falls asleep.
+    """
+
+    def __init__(self, end: socket.socket, busy_poll_us: int = 0) -> None:
         self._end = end
+        self._busy_poll = BusyPoll(busy_poll_us) if busy_poll_us else None
+        poller = select.poll()
+        poller.register(end, select.POLLIN)
+        self._poll = poller.poll
         # Kept: a fresh one of this size for each message costs more than the message.
         self._buffer = memoryview(bytearray(MAX_DATAGRAM))
         end.setblocking(True)
@@ -48,6 +57,8 @@ class BlockingLink:
 
         Raises ValueError for what is no message.
         """
+        if self._busy_poll is not None:
+            self._busy_poll.look_out(self._poll)
         try:
             size, passed, _flags, _address = self._end.recvmsg_into([self._buffer], _PASSED)
         except ConnectionResetError:

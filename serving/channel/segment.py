@@ -26,7 +26,10 @@ _VIEWS_KEPT = 16
 
 
 class Segment:
-    """A mapped span of shared memory; ``bytes`` is the mapping as a flat uint8 array."""
+    """A mapped span of shared memory; ``bytes`` is the mapping as a flat uint8 array.
+
+    ``user`` is whom the arena lent it to last.
+    """
 
     def __init__(
         self, id: int, size: int, fd: int, mapping: mmap.mmap, writable_elsewhere: bool
@@ -35,6 +38,7 @@ class Segment:
         self.size = size
         self.fd = fd
         self.writable_elsewhere = writable_elsewhere
+        self.user = 0
         self._mapping = mapping
         # np.frombuffer exports the mmap's buffer, so closing it too early raises instead of
         # leaving arrays that point nowhere.

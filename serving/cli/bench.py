@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from serving.errors import ConfigError, ServingError, Unavailable
 
 if TYPE_CHECKING:
     from serving.bench.load import Load
+    from serving.bench.point import Point
     from serving.request import Description
 
 _GRPC = "localhost:5500"
@@ -34,7 +36,8 @@ Examples:
 
 \b
 Inputs are, in this order: those of --inputs (what `serving predict` takes: .json, .npz, .npy, a
-picture, ...); the example that lies beside the servable; made up from its signature.
+picture, ...); the example that lies beside the servable; made up from its signature, as they are
+whenever --rows, --shape or --whole is given.
 
 \b
 --concurrency is a closed loop: so many clients, each of which sends its next request when it has
@@ -42,7 +45,8 @@ its answer. --rate is an open loop: requests come as a Poisson process brings th
 counts from when a request should have been sent, so that a stall is seen in all it delayed.
 
 \b
-Every answer is held against the first answer to the same request. ROWS/RUN is how many rows the
+Every answer is held against the first answer to the same request. Ctrl-C shows what was measured
+until then, and ends with exit code 130. ROWS/RUN is how many rows the
 server ran together, from its own statistics. It works on other V2 servers as well: --url.
 """
 
@@ -78,7 +82,9 @@ server ran together, from its own statistics. It works on other V2 servers as we
 @input_options
 @click.option("--no-check", is_flag=True, help="Do not compare answers.")
 @figures_options("Draw latency over throughput: .png, .svg, or .html with the table.")
+@click.pass_context
 def bench_command(
+    ctx: click.Context,
     servable: str,
     url: str,
     grpc_url: str,
@@ -109,25 +115,36 @@ def bench_command(
     known = _look(server, servable)
     tensors, source = requests(known, inputs, rows, dict(shapes), whole)
     payloads = [payload(protocol, known, each) for each in tensors]
-    host, port = _address(grpc_url if protocol == "grpc" else url)
+    host, port = (
+        _address(grpc_url, "--grpc-url", 0) if protocol == "grpc" else _address(url, "--url", 80)
+    )
     base = f"/v2/models/{quoted(servable)}"
     line = LiveLine()
-    points = measure(
-        Plan(
-            servable=servable,
-            protocol=protocol,
-            host=host,
-            port=port,
-            payloads=payloads,
-            loads=_loads(concurrency, rate),
-            warm_up_s=warm_up_s,
-            seconds=duration_s,
-            checked=not no_check,
-            statistics=lambda: server.get(f"{base}/stats"),
-            tell=line.tell,
-        )
+    plan = Plan(
+        servable=servable,
+        protocol=protocol,
+        host=host,
+        port=port,
+        payloads=payloads,
+        loads=_loads(concurrency, rate),
+        warm_up_s=warm_up_s,
+        seconds=duration_s,
+        checked=not no_check,
+        statistics=lambda: server.get(f"{base}/stats"),
+        tell=line.tell,
     )
+    points: list[Point] = []
+    interrupted = False
+    try:
+        measure(plan, points)
+    except KeyboardInterrupt:
+        interrupted = True
     line.clear()
+    if interrupted:
+        done = "nothing was measured" if not points else "this was measured"
+        click.echo(f"Stopped after {len(points)} of {len(plan.loads)} loads: {done}.", err=True)
+    if interrupted and not points:
+        ctx.exit(128 + signal.SIGINT)
     about = {
         "servable": servable,
         "version": known.version,
@@ -146,6 +163,8 @@ def bench_command(
         write_json(json_file, to_json(points, about))
     if plot_file is not None:
         plot.write(plot_file, points, about)
+    if interrupted:
+        ctx.exit(128 + signal.SIGINT)
     if not any(p.answers for p in points):
         raise Unavailable("no request was answered rightly", code="refused")
 
@@ -169,16 +188,20 @@ def _loads(concurrency: tuple[int, ...] | None, rate: tuple[float, ...] | None) 
     return [*(Load(clients=n) for n in clients), *(Load(rate=r) for r in rate or ())]
 
 
-def _address(url: str) -> tuple[str, int]:
+def _address(url: str, option: str, default: int) -> tuple[str, int]:
     parts = urlsplit(url if "//" in url else f"//{url}")
     if parts.scheme == "https":
         raise ConfigError(
-            "serving bench does not speak TLS", where="--url", fix="measure the plain port"
+            "serving bench does not speak TLS", where=option, fix="measure the plain port"
         )
     try:
-        port = parts.port or 80
+        port = parts.port or default
     except ValueError:
         port = 0
     if not parts.hostname or not port:
-        raise ConfigError(f"{url} is no address", where="--url", expected="such as localhost:1500")
+        raise ConfigError(
+            f"{url} is no address",
+            where=option,
+            expected="such as localhost:1500" if default else f"such as {_GRPC}",
+        )
     return parts.hostname, port

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serving.cli.options import Whole
 from serving.errors import ConfigError
 
 if TYPE_CHECKING:
     from serving.request import Description
     from serving.tensor import Tensor
 
+_WHOLE = (0, 2)
 _REQUESTS = 16
 """How many different requests are made up where no inputs are given."""
 
@@ -30,9 +32,12 @@ class Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
             return value
         name, _, sizes = str(value).rpartition(":")
         try:
-            return name, tuple(int(size) for size in sizes.split(","))
+            shape = tuple(int(size) for size in sizes.split(","))
         except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 0:
             self.fail(f"{value!r} is not of the form NAME:1,128", param, ctx)
+        return name, shape
 
 
 class Range(click.ParamType[tuple[int, int]]):
@@ -48,9 +53,13 @@ class Range(click.ParamType[tuple[int, int]]):
             return value
         low, _, high = str(value).partition(":")
         try:
-            return int(low), int(high)
+            found = int(low), int(high)
         except ValueError:
-            self.fail(f"{value!r} is not of the form LOW:HIGH, such as 0:30000", param, ctx)
+            found = 0, 0
+        if found[0] >= found[1]:
+            wanted = "LOW:HIGH with LOW below HIGH, such as 0:30000"
+            self.fail(f"{value!r} is not of the form {wanted}", param, ctx)
+        return found
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +79,7 @@ _OPTIONS = (
         "--inputs", metavar="FILE", help="Inputs to send, as `serving predict` takes them."
     ),
     click.option(
-        "--rows", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+        "--rows", type=Whole(min=1), default=1, show_default=True, metavar="N",
         help="Rows in each request that is made up.",
     ),
     click.option(
@@ -78,7 +87,7 @@ _OPTIONS = (
         help="Whole shape of an input that is made up, where sizes vary.",
     ),
     click.option(
-        "--whole", type=Range(), default=(0, 2), metavar="LOW:HIGH",
+        "--whole", type=Range(), default=_WHOLE, metavar="LOW:HIGH",
         help="Range of made-up whole numbers, HIGH not among them.  [default: 0:2]",
     ),
 )  # fmt: skip
@@ -91,16 +100,26 @@ def requests(
     shapes: dict[str, tuple[int, ...]],
     whole: tuple[int, int],
 ) -> tuple[list[list[Tensor]], str]:
-    """Return the tensors of each request, and where they come from."""
+    """Return the tensors of each request, and where they come from.
+
+    Raises ConfigError for inputs that are given, and yet are to be made up.
+    """
     from serving.bench.sample import generate
     from serving.cli.given import Reader
     from serving.client.inputs import to_tensors
     from serving.client.rows import group
 
     example = known.details.get("example")
+    made_up = bool(shapes) or rows != 1 or whole != _WHOLE
+    if inputs is not None and made_up:
+        raise ConfigError(
+            "--rows, --shape and --whole are for inputs that are made up",
+            where="--inputs",
+            fix="leave them out, or --inputs",
+        )
     if inputs is not None:
         given, source = Reader(known, None).file(inputs), inputs
-    elif example is not None and not shapes and rows == 1:
+    elif example is not None and not made_up:
         given, source = (
             Reader(known, None).document(example["request"], "its example"),
             "its example",

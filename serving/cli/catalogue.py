@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
+from serving.cli.backends import backend_option, backends_of
+from serving.cli.config_file import backend_tables_option
+from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, Whole, option
 from serving.config import ServerSettings
 from serving.devices import KINDS, parse_devices
 from serving.errors import LoadError
@@ -53,7 +55,7 @@ _INSPECT_TIMEOUT_S = 120.0
 @option(
     "cache-mb",
     "Disk space in the cache folder that converted models may take, in MiB.",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=ServerSettings.cache_mb,
     metavar="N",
 )
@@ -61,7 +63,12 @@ _INSPECT_TIMEOUT_S = 120.0
     "-v", "--verbose", is_flag=True, help="Show files, sizes, digests, notes and a call too."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+@backend_option
+@backend_tables_option
+@click.pass_context
 def list_command(
+    ctx: click.Context,
+    /,
     model_dir: Path,
     inspect_timeout_s: float,
     devices: str,
@@ -69,11 +76,13 @@ def list_command(
     cache_mb: int,
     verbose: bool,
     as_json: bool,
+    backend: tuple[str, ...],
 ) -> None:
     """Show what would be served from a folder, and why something would not.
 
     Looks into every model file, and imports every servable_config.py, in helper processes; no
-    server is started and no model is run.
+    server is started and no model is run. Whether ONNX Runtime has all the operators and opsets
+    that a model asks for, it is asked itself, where there can be a doubt.
     What has to be converted is converted, and kept for serving start.
     """
     import asyncio
@@ -83,9 +92,10 @@ def list_command(
     from serving.repository import inspector
     from serving.repository.conversions import Conversions
     from serving.repository.declared_model import may_be_freed
+    from serving.repository.engine_trials import tried
     from serving.repository.scanner import scan
 
-    asked = parse_devices(devices)
+    asked, backends = parse_devices(devices), backends_of(ctx, backend)
     found = scan(model_dir)
     with (
         _quiet(unless=verbose),
@@ -99,6 +109,8 @@ def list_command(
             questions.append(kept.enter_context(contextlib.closing(kind)).question)
         looked = inspector.inspect(questions, timeout_s=inspect_timeout_s, module=inspector.HELPER)
         artifacts = asyncio.run(looked)
+        known = asyncio.run(tried(artifacts.values(), backends, timeout_s=inspect_timeout_s))
+        artifacts = dict(zip(artifacts, known, strict=True))
     kinds = tuple(asked.kinds) or KINDS
     listed = inventory.take(found, artifacts, model_dir, defined, kinds)
     if as_json:

@@ -36,6 +36,12 @@ The model directory:
   servables/resnet.mindir         a bare file: servable "resnet", version 1
 
 \b
+Models come from:
+  PyTorch       torch.onnx.export(net, (x,), "net.onnx", dynamo=True)
+  MindSpore     mindspore.export(net, x, file_name="net", file_format="MINDIR")
+  scikit-learn  skl2onnx.to_onnx(net, x[:1]); Keras, TensorFlow: tf2onnx
+
+\b
 Exit codes:
 """ + "\n".join(f"  {code.value}  {code.meaning}" for code in ExitCode)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from serving.cli.options import Folder, option
 from serving.errors import ConfigError, did_you_mean
 
 
@@ -38,6 +39,18 @@ def use_backend_tables(ctx: click.Context, _: click.Parameter, file: Path | None
         from serving.cli.backends import note_tables
 
         note_tables(ctx, file, _read(file).get("backends", {}))
+
+
+backend_tables_option = option(
+    "config",
+    "The server's TOML file; its tables [backends.NAME] are read.",
+    type=Folder(),
+    is_eager=True,
+    expose_value=False,
+    callback=use_backend_tables,
+    metavar="FILE",
+)
+"""Gives a command ``--config`` of which it reads the backends alone; goes with ``--backend``."""
 
 
 def _read(file: Path) -> dict[str, Any]:

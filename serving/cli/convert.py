@@ -124,10 +124,10 @@ def convert_command(
     question = Question(existing(file), key=key, output=str(output.absolute()))
     artifact = ask(question, _progress)
     if artifact.format.value not in ("mindir", "mindir-encrypted"):
+        way = "it runs as it is" if artifact.runnable else artifact.reason
         raise ConfigError(
-            f"{file} is no MindIR file", where="FILE", given=artifact.format.value,
-            fix="serving inspect tells what it is",
-        )  # fmt: skip
+            f"{file} is no MindIR file", where="FILE", given=artifact.format.value, fix=way
+        )
     if not artifact.runnable:
         click.echo(f"Error: {artifact.reason}", err=True)
         ctx.exit(int(ExitCode.BAD_MODEL))

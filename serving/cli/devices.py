@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serving.cli.backends import backend_option, backends_of
-from serving.cli.config_file import use_backend_tables
-from serving.cli.options import Folder, option
+from serving.cli.config_file import backend_tables_option
 from serving.devices import BACKENDS, KINDS, SECOND_BACKENDS
 
 if TYPE_CHECKING:
@@ -28,15 +27,7 @@ _NAMES = {"cpu": "CPU", "gpu": "NVIDIA GPU", "ascend": "Ascend"}
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
 @backend_option
-@option(
-    "config",
-    "The server's TOML file; its tables [backends.NAME] are read.",
-    type=Folder(),
-    is_eager=True,
-    expose_value=False,
-    callback=use_backend_tables,
-    metavar="FILE",
-)
+@backend_tables_option
 @click.pass_context
 def devices_command(ctx: click.Context, as_json: bool, backend: tuple[str, ...]) -> None:
     """Show which devices there are, and what would run on them.

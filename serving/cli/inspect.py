@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.cli.model_file import ask, existing, key_options, key_source, side
+from serving.cli.model_file import ask, asked_engine, existing, key_options, key_source, side
 from serving.exit_codes import ExitCode
 from serving.inspection import Question
 
@@ -55,12 +55,13 @@ def inspect_command(
     Looks into the file in a helper process; the model is not run, and nothing is written.
     """
     key = key_source(key_env, key_file, dec_mode)
-    artifact = ask(Question(existing(file), key=key))
+    artifact = asked_engine(ask(Question(existing(file), key=key)))
     if as_json:
         click.echo(json.dumps(artifact.to_json(), indent=2))
     else:
         click.echo(render(file.name, artifact))
-    ctx.exit(int(ExitCode.OK if artifact.runnable else ExitCode.BAD_MODEL))
+    runs = artifact.runnable and not artifact.refusal
+    ctx.exit(int(ExitCode.OK if runs else ExitCode.BAD_MODEL))
 
 
 def render(name: str, artifact: Artifact) -> str:
@@ -97,4 +98,6 @@ def render(name: str, artifact: Artifact) -> str:
 def _runs(artifact: Artifact) -> str:
     if not artifact.runnable:
         return f"no: {artifact.reason}"
+    if artifact.refusal:
+        return f"no: {artifact.refusal}"
     return f"on {artifact.backend}" + (", as ONNX" if artifact.conversion else "")

@@ -15,6 +15,7 @@ from serving.definition import DeclaredModel, Definition
 from serving.errors import LoadError
 from serving.frontends.example_call import one_line
 from serving.lifecycle.policy import absent, wanted
+from serving.repository.definition_fit import misfit
 from serving.repository.example import Example
 from serving.repository.labels import problems
 from serving.repository.scanner import RepositoryScan, ServableScan, VersionScan
@@ -63,7 +64,7 @@ class Row:
     def runs(self) -> bool:
         """Whether this version would be loaded."""
         if self.definition is not None:
-            return all(model.verdict.runs for model in self.models)
+            return not self.reason
         return self.verdict is not None and self.verdict.runs
 
 
@@ -115,7 +116,11 @@ def take(
     """
     found = _Found(artifacts, defined, kinds)
     rows = [row for servable in scan.servables for row in _rows(servable, found)]
-    rows = [replace(row, call=_call(row, model_dir)) for row in rows]
+    running: dict[str, list[int]] = {}
+    for row in rows:
+        if row.runs:
+            running.setdefault(row.servable, []).append(row.version or 1)
+    rows = [replace(row, call=_call(row, model_dir, running)) for row in rows]
     return Inventory(tuple(rows), scan.notes)
 
 
@@ -149,7 +154,7 @@ def _rows(servable: ServableScan, found: _Found) -> list[Row]:
     labels = servable.settings.labels
     notes += [] if servable.reason else problems(labels, set(chosen), servable.available, policy)
     if servable.reason or not servable.versions:
-        reason = servable.reason or "holds no version"
+        reason = servable.reason or "its folder holds no version"
         return [Row(servable.name, None, reason=reason, notes=tuple(notes))]
     rows = [
         _row(servable, version, found)
@@ -201,14 +206,18 @@ def _staged(servable: ServableScan, version: VersionScan, home: Path, found: _Fo
     if isinstance(defined, LoadError):
         return replace(row, reason=str(defined))
     models = []
+    signatures = {}
     for declared in defined.models:
-        for file in declared.files:
+        for subgraph, file in enumerate(declared.files):
             artifact = found.artifacts[home / file]
             verdict = judge(artifact, servable.settings, declared, found.kinds)
             if verdict.runs:
                 artifact = replace(artifact, signature=verdict.signature)
+            if artifact.signature is not None:
+                signatures[declared.key, subgraph] = artifact.signature
             models.append(Model(file, artifact, verdict))
     reasons = [f"{m.file}: {m.verdict.reason}" for m in models if not m.verdict.runs]
+    reasons += filter(None, [misfit(defined, signatures, servable.settings.methods.hidden)])
     notes = [f"{m.file}: {note}" for m in models for note in (*m.artifact.notes, *m.verdict.notes)]
     return replace(
         row,
@@ -219,7 +228,7 @@ def _staged(servable: ServableScan, version: VersionScan, home: Path, found: _Fo
     )
 
 
-def _call(row: Row, model_dir: Path) -> str:
+def _call(row: Row, model_dir: Path, running: Mapping[str, Sequence[int]]) -> str:
     if row.runs and row.definition is not None:
         return f"curl http://localhost:{ServerSettings.rest_port}/v2/models/{quote(row.servable)}"
     if not row.runs or row.artifact is None or row.artifact.signature is None:
@@ -229,6 +238,7 @@ def _call(row: Row, model_dir: Path) -> str:
     description = Description(
         row.servable, row.version or 1, row.artifact.signature, row.verdict.batch,
         row.verdict.max_batch_size, row.artifact.backend, details=details,
+        versions=tuple(running[row.servable]),
     )  # fmt: skip
     return one_line(description, f"http://localhost:{ServerSettings.rest_port}", model_dir)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import click
@@ -16,7 +17,8 @@ class LiveLine:
     def tell(self, text: str) -> None:
         """Show a text in place of the last."""
         if self._live:
-            click.echo(f"\r\x1b[2K{text[:120]}", nl=False, err=True)
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps stays behind
+            click.echo(f"\r\x1b[2K{text[:width]}", nl=False, err=True)
 
     def clear(self) -> None:
         """Leave an empty line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from serving.errors import ConfigError
 from serving.inspection import DEC_MODES, KeySource, Question
+from serving.repository.names import foreign
 
 if TYPE_CHECKING:
     from serving.artifact import Artifact
@@ -55,7 +57,7 @@ def existing(path: Path) -> Path:
 
 
 def ask(question: Question, on_progress: Callable[[str], None] | None = None) -> Artifact:
-    """Look into a file in a helper process."""
+    """Look into a file in a helper process; of what is unknown, its name may tell the way out."""
     import asyncio
 
     from serving.repository.inspector import Inspector
@@ -64,7 +66,20 @@ def ask(question: Question, on_progress: Callable[[str], None] | None = None) ->
         async with Inspector(timeout_s=SILENCE_S) as inspector:
             return await inspector.inspect(question, on_progress)
 
-    return asyncio.run(asked())
+    artifact = asyncio.run(asked())
+    hint = foreign(question.path.name)
+    if hint and artifact.format.value == "unknown":
+        return replace(artifact, reason=f"{question.path.name} is {hint}")
+    return artifact
+
+
+def asked_engine(artifact: Artifact) -> Artifact:
+    """Return the artifact with what the engine here says of it, where that is in doubt."""
+    import asyncio
+
+    from serving.repository.engine_trials import tried
+
+    return asyncio.run(tried([artifact], {}, timeout_s=SILENCE_S))[0]
 
 
 def side(artifact: Artifact) -> tuple[list[str], list[str]]:

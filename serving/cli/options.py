@@ -17,10 +17,16 @@ MODEL_DIR_HELP = (
 )
 
 
+class Whole(click.IntRange):
+    """A whole number within a range; called so where something else is given."""
+
+    name = "whole number"
+
+
 class Seconds(click.FloatRange):
     """A finite number of seconds."""
 
-    name = "seconds"
+    name = "number of seconds"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -36,7 +42,7 @@ class Folder(click.Path):
     """A path, not looked at: a missing one has an exit code and a message of its own."""
 
     def __init__(self) -> None:
-        super().__init__(path_type=Path)
+        super().__init__(readable=False, path_type=Path)
 
 
 def option(name: str, text: str, **more: Any) -> Callable[[Any], Any]:

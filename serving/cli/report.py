@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,22 @@ import click
 
 from serving.errors import ConfigError
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+
+class _Place(click.Path):
+    """A file that can be written: that is seen before the measuring, not after it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        file = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if str(file) != "-" and not os.access(file.parent, os.W_OK | os.X_OK):
+            self.fail(f"{file} cannot be written: no folder {file.parent} to write to", param, ctx)
+        return file
+
+
+_FILE = _Place()
 
 
 def figures_options(drawn: str) -> Callable[[Any], Any]:

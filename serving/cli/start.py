@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from serving import logs
 from serving.cli.backends import backend_option, backends_of
 from serving.cli.config_file import use_config_file
-from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
+from serving.cli.environment import unheard
+from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, Whole, option
 from serving.config import ServerSettings
 from serving.devices import devices_text, parse_devices
 from serving.errors import ConfigError
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(ServerSettings)}
-_PORT = click.IntRange(0, 65535)
+_PORT = Whole(0, 65535)
 _MAX_WORKERS = 64
 _MAX_FRONTENDS = 16
 
@@ -75,7 +79,7 @@ A flag wins over the environment, the environment over the file, the file over t
 @option(
     "workers",
     "CPU worker processes; the cores are shared out between them. Other devices have one each.",
-    type=click.IntRange(1, _MAX_WORKERS),
+    type=Whole(1, _MAX_WORKERS),
     default=_DEFAULTS["workers"],
     metavar="N",
 )
@@ -84,7 +88,7 @@ A flag wins over the environment, the environment over the file, the file over t
     "Processes that hold clients' connections and read and write their messages. With 1 the "
     "server's own process does; more pay where that is what limits: large bodies, fast devices, "
     "many cores.",
-    type=click.IntRange(1, _MAX_FRONTENDS),
+    type=Whole(1, _MAX_FRONTENDS),
     default=_DEFAULTS["frontends"],
     metavar="N",
 )
@@ -110,28 +114,28 @@ A flag wins over the environment, the environment over the file, the file over t
 @option(
     "max-request-mb",
     "Largest request, in MiB; a larger one is refused.",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=_DEFAULTS["max_request_mb"],
     metavar="N",
 )
 @option(
     "memory-mb",
     "Shared memory that the tensors of all servables may take together, in MiB.",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=_DEFAULTS["memory_mb"],
     metavar="N",
 )
 @option(
     "max-queue-size",
     "Requests that may wait for all servables together; more are refused as overloaded.",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=_DEFAULTS["max_queue_size"],
     metavar="N",
 )
 @option(
     "max-queue-mb",
     "Tensors that the requests waiting for all servables may hold together, in MiB.",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=_DEFAULTS["max_queue_mb"],
     metavar="N",
 )
@@ -166,7 +170,7 @@ A flag wins over the environment, the environment over the file, the file over t
 @option(
     "worker-memory-limit-mb",
     "A worker that holds more memory of its own, in MiB, is replaced between runs. 0: no limit.",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=_DEFAULTS["worker_memory_limit_mb"],
     metavar="N",
 )
@@ -175,8 +179,17 @@ A flag wins over the environment, the environment over the file, the file over t
     "How far workers give way to the process that answers clients: niceness on top of its own. So "
     "answers go out at once though all cores compute. 0 turns it off, for machines where other "
     "programs should not go before the workers.",
-    type=click.IntRange(0, 19),
+    type=Whole(0, 19),
     default=_DEFAULTS["worker_nice"],
+    metavar="N",
+)
+@option(
+    "busy-poll-us",
+    "How long the server and a worker look out for each other's messages before they fall asleep, "
+    "in microseconds; they give the core away meanwhile to whoever wants it. Small models answer "
+    "twice as fast for it; 0 turns it off and saves power.",
+    type=Whole(0, 10_000),
+    default=_DEFAULTS["busy_poll_us"],
     metavar="N",
 )
 @option(
@@ -218,7 +231,7 @@ A flag wins over the environment, the environment over the file, the file over t
 @option(
     "cache-mb",
     "Disk space in the cache folder that converted models may take, in MiB.",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=_DEFAULTS["cache_mb"],
     metavar="N",
 )
@@ -252,7 +265,7 @@ A flag wins over the environment, the environment over the file, the file over t
 )
 @click.pass_context
 def start_command(ctx: click.Context, /, **values: Any) -> None:
-    """Serve every model in a folder until SIGTERM or SIGINT.
+    """Serve every model in a folder until SIGTERM, SIGINT or SIGHUP.
 
     Stopping drains first: requests that are running are answered, new ones are refused.
     """
@@ -261,6 +274,7 @@ def start_command(ctx: click.Context, /, **values: Any) -> None:
     gc.set_threshold(20_000, 20, 50)
     backends = backends_of(ctx, values.pop("backend"))
     settings = checked(ServerSettings(**values, backends=backends))
+    _name_unheard(ctx, settings)
     from serving.master import headstart
     from serving.repository.interpreter import import_numpy
 
@@ -278,6 +292,16 @@ def start_command(ctx: click.Context, /, **values: Any) -> None:
     ctx.exit(status)
 
 
+def _name_unheard(ctx: click.Context, settings: ServerSettings) -> None:
+    """Log the variables of the environment that were perhaps meant to be settings."""
+    root = ctx.find_root().command
+    remarks = unheard(os.environ, root) if isinstance(root, click.Group) else []
+    if remarks:
+        logs.configure(settings.log_format, settings.log_level, "master")
+    for remark in remarks:
+        logging.getLogger("serving.master").warning("%s", remark)
+
+
 def checked(settings: ServerSettings) -> ServerSettings:
     """Return the settings if they go together. Raises ConfigError naming the flag."""
     devices = devices_text(parse_devices(settings.devices))
@@ -289,10 +313,24 @@ def checked(settings: ServerSettings) -> ServerSettings:
             expected="two different ports", fix="0 picks a free one",
         )  # fmt: skip
     from serving.frontends.tls import certificates_of
-    from serving.gateway.limits import check_frontends
     from serving.lifecycle.gate import check_exposed
 
     certificates_of(settings)
     check_exposed(settings)
-    check_frontends(settings)
+    if settings.ready_file is not None:
+        _check_ready_file(settings.ready_file)
     return dataclasses.replace(settings, devices=devices, model_dir=Path(settings.model_dir))
+
+
+def _check_ready_file(file: Path) -> None:
+    """Raise ConfigError where the file could not be written: a script would wait for ever."""
+    folder = file.absolute().parent
+    if file.is_dir():
+        problem, fix = "is a folder", "name a file in it"
+    elif not folder.is_dir():
+        problem, fix = "lies in a folder that is not there", f"create {folder}"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        problem, fix = "lies in a folder that cannot be written", f"let this user write {folder}"
+    else:
+        return
+    raise ConfigError(f"--ready-file {file} {problem}", where="--ready-file", fix=fix)

@@ -8,6 +8,7 @@ import unicodedata
 
 from serving.cli.inventory import Inventory, Row
 from serving.definition import Definition
+from serving.repository.engine_trials import NOT_TRIED
 from serving.repository.names import TRITON_FILE, printable
 from serving.tensor import fixed_batch
 
@@ -88,7 +89,8 @@ def _beneath(row: Row, width: int, verbose: bool) -> list[str]:
     if verbose:
         return lines + _details(row, width)
     for note in row.notes:
-        if note.startswith(TRITON_FILE):  # what was asked for and is not done is no detail
+        # What was asked for and is not done is no detail, nor is what could not be found out.
+        if note.startswith((TRITON_FILE, NOT_TRIED)):
             lines += _wrapped(f"{_INDENT}note: ", note, width)
     return lines
 

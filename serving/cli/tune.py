@@ -17,7 +17,7 @@ import click
 from serving.cli.bench_inputs import input_options, requests, require_packages
 from serving.cli.live_line import LiveLine
 from serving.cli.number_list import Numbers
-from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, option
+from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, Whole, option
 from serving.cli.report import columns, figures_options, write_json
 from serving.errors import ConfigError
 
@@ -58,15 +58,17 @@ What is best:
   --latency-ms MS   the same among the settings whose p99 is MS at most
 
 \b
-A setting takes the place of another only when it was better in turns by more than the noise (and
-by 5 % at least, 10 % in p99); among equals the default is kept. At the end the result is held
-against the present settings once more. The difference for servable.toml is printed; --write makes
-it, leaving all else in the file as it is. Exit code 10: nothing meets --latency-ms; 130: Ctrl-C,
-which writes nothing.
+All values of one setting are measured in turns, round after round, so that a machine that gets
+faster or slower touches all alike. One takes the place of another only when it was better in most
+rounds, by 5 % at least (10 % in p99) and by more than the noise; what is set stays among equals,
+then the plainest: the default, fewer workers. At the end, before and after are measured in turns
+once more. The difference for servable.toml is printed; --write makes it, leaving all else in the
+file as it is. Exit code 10: nothing meets --latency-ms; 130: Ctrl-C, which writes nothing.
 
 \b
 Inputs are, in this order: those of --inputs (what `serving predict` takes: .json, .npz, .npy, a
-picture, ...); the example that lies beside the servable; made up from its signature.
+picture, ...); the example that lies beside the servable; made up from its signature, as they are
+whenever --rows, --shape or --whole is given.
 
 \b
 The forecast at the end is an upper bound, from costs that were measured: what more workers, and
@@ -87,7 +89,7 @@ front ends on cores of their own, would bring. Lines below it hold it against wh
     help="The p99 that must be kept, in milliseconds.",
 )  # fmt: skip
 @click.option(
-    "--concurrency", type=click.IntRange(1, 10_000), metavar="N",
+    "--concurrency", type=Whole(1, 10_000), metavar="N",
     help="Clients of a closed loop.  [default: 64]",
 )  # fmt: skip
 @click.option(
@@ -147,6 +149,7 @@ def tune_command(
     from serving.bench import plot
     from serving.bench.load import Load
     from serving.tune.machine import this_machine
+    from serving.tune.report import RULE
     from serving.tune.session import Session, Telling, Wish
 
     if plot_file is not None:
@@ -169,6 +172,7 @@ def tune_command(
         return requests(known, inputs, rows, dict(shapes), whole)
 
     say(f"{servable} version {subject.version}: {_wish_text(wish)}")
+    say(f"{RULE}; this takes {wish.max_time_s:g} s at most, Ctrl-C ends it")
     try:
         with (
             _sigterm_as_interrupt(),
@@ -247,9 +251,11 @@ class _Ending:
         self._machine = machine
         self._write = write
         self._say = say
-        self._before = typical(result.measured, result.start)
-        setting = result.outcome.setting
-        self._after = typical(result.measured, setting) if result.outcome.better else None
+        outcome = result.outcome
+        rounds = outcome.last.rounds if outcome.last and outcome.better else 0
+        self._before = typical(result.measured, result.start, rounds)
+        better = outcome.better
+        self._after = typical(result.measured, outcome.setting, rounds) if better else None
 
     def tell(self) -> None:
         """Print tables, forecast, and what to set."""
@@ -258,6 +264,8 @@ class _Ending:
         result, say = self._result, self._say
         say("")
         self._table(report.comparison(self._before, self._after))
+        if result.outcome.better and result.outcome.last:
+            say(f"after beside before: {report.last_text(result.outcome.last)}")
         for setting, problem in result.problems.items():
             say(f"note: with {report.short(setting, result.start)}: {problem}")
         if not result.outcome.complete:
@@ -272,16 +280,20 @@ class _Ending:
         self._settings(self._after)
 
     def _noise(self) -> None:
+        from serving.tune.report import last_text
+
         outcome = self._result.outcome
         if outcome.noise > _NOISY:
+            differ = math.expm1(outcome.noise)
+            told = f"by {differ:.0%}" if differ < 1 else f"{1 + differ:.1f} times"
             self._say(
-                f"note: two measurements of one setting differ by {math.expm1(outcome.noise):.0%} "
-                "here, so that only larger gains are seen: is other work going on?"
+                f"note: two measurements of one setting differ {told} here, so that only larger "
+                "gains are seen: is other work going on?"
             )
-        if outcome.gain and not outcome.better:
+        if outcome.last and not outcome.better:
             self._say(
-                f"note: in the last comparison the best that was found was "
-                f"{math.expm1(outcome.gain):+.0%}, which may be chance"
+                "note: in the last comparison the best that was found was "
+                f"{last_text(outcome.last)}, which may be chance"
             )
 
     def _forecast(self) -> None:
@@ -293,7 +305,7 @@ class _Ending:
             return
         costs, table, checks = prediction_lines(found)
         say(f"\nForecast, not measured: requests/s of {found.load.clients} clients at most,")
-        say("and the limit, with cores for everything (this version has one front end)")
+        say("and the limit, with cores for everything")
         self._table(table)
         for text in costs:
             say(f"from: {text}")
@@ -333,26 +345,28 @@ class _Ending:
 
 def _check_target(result: Result) -> None:
     """Raise ConfigError when no setting that was measured meets the target."""
+    from serving.bench.point import milliseconds
     from serving.tune.report import each, figure, short, typical
 
     if result.outcome.met:
         return
     settings = [setting for setting, _ in each(result.measured)]
     best = min((typical(result.measured, s) for s in settings), key=lambda t: t.p99_ms)
+    p99 = f"{milliseconds(best.p99_ms)} ms"
     assert result.about.target_ms is not None
     if best.p99_ms <= result.about.target_ms:
         raise ConfigError(
             f"no setting was shown to keep a p99 of {result.about.target_ms:g} ms in this time; "
             "nothing was written",
             code="target_missed",
-            given=f"{best.p99_ms:.3g} ms now and then ({short(best.setting, result.start)})",
+            given=f"{p99} now and then ({short(best.setting, result.start)})",
             fix="a longer --max-time-s, and no other work on the machine",
         )
     raise ConfigError(
         f"no setting that was measured keeps a p99 of {result.about.target_ms:g} ms; nothing was "
         "written",
         code="target_missed",
-        given=f"at best {best.p99_ms:.3g} ms at {figure(best.rate)} requests/s "
+        given=f"at best {p99} at {figure(best.rate)} requests/s "
         f"({short(best.setting, result.start)})",
         fix="a smaller --concurrency or --rate, a faster model, or a longer target",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 from serving.errors import ConfigError
 from serving.v1 import SERVICE
@@ -12,6 +13,7 @@ METHODS = ("Predict", "Describe", "List", "Ready")
 _DEFAULT_PORT = 5500
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.%\w]+\]|[^\s:/\[\]]+)(:(?P<port>[0-9]{1,5}))?")
 
+_LOOK_S = 0.2
 _HERE = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]|unix.*):.*")
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -48,6 +50,25 @@ def options(target: str) -> tuple[tuple[str, int], ...]:
     gRPC would send even that through ``http_proxy``, unless ``no_proxy`` says otherwise.
     """
     return (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if _HERE.fullmatch(target) else _OPTIONS
+
+
+def listens_here(target: str) -> bool:
+    """Return whether something listens at a port of ``localhost``; False for any other host.
+
+    That name has two addresses, of which servers mostly listen on one, and gRPC tells what it
+    heard from either: "refused" of the one may be all that is said of an answer of the other. On
+    this machine a connection is made, or refused, at once.
+    """
+    host, _, port = target.rpartition(":")
+    return host == "localhost" and any(_listens(ip, int(port)) for ip in ("127.0.0.1", "::1"))
+
+
+def _listens(ip: str, port: int) -> bool:
+    try:
+        socket.create_connection((ip, port), _LOOK_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def path(method: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from grpc import StatusCode
 
 from serving import errors
+from serving.client import channel
 from serving.errors import ServingError
 from serving.v1 import ERROR_TRAILER, failure
 
@@ -90,6 +91,12 @@ def _unreachable(address: str, details: str) -> ServingError:
         return errors.Unavailable(
             f"what listens on {address} ended the connection at once", code=NO_SERVER,
             fix="it may ask for TLS (tls=Tls(ca=...), --tls-ca), or for a client's certificate",
+        )  # fmt: skip
+    if _NOT_CONNECTED in details and channel.listens_here(address):
+        return errors.Unavailable(
+            f"what listens on {address} takes no gRPC connection", code=NO_SERVER,
+            fix="give the gRPC port (--grpc-port, 5500 by default), not the REST port; if that is "
+            "it, it may have TLS and want tls=Tls(ca=...), --tls-ca, or be without",
         )  # fmt: skip
     if _NOT_CONNECTED in details:
         return errors.Unavailable(

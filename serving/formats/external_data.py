@@ -95,10 +95,13 @@ def locate(reference: Reference, folder: Path) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise _outside(reference)
     if not path.is_file():
+        inside = parts.parent.as_posix()
         raise LoadError(
-            f"the file '{parts.name}' with the model's weights is missing",
+            f"the file '{parts}' with the model's weights is missing",
             code="weights_missing",
-            fix="copy it beside the model",
+            fix="copy it beside the model"
+            if inside == "."
+            else f"copy the folder '{inside}' beside the model, under that name",
         )
     return path
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import onnx
 
 from serving.artifact import Artifact, Format
-from serving.errors import LoadError
+from serving.errors import LoadError, listing
 from serving.formats.batch_axis import prove
 from serving.formats.batch_axis.claim import fixed_length, real_inputs
 from serving.formats.batch_axis.inference import infer
 from serving.formats.batch_axis.step import Refusal
 from serving.formats.digest import digest_of
 from serving.formats.external_data import external_files
+from serving.formats.onnx_trials import trials
 from serving.formats.progress import SILENT, Progress
 from serving.formats.skeleton import read_skeleton
 from serving.formats.static_shapes import has_static_outputs
@@ -31,8 +32,8 @@ BACKEND = "onnxruntime"
 def describe(path: Path, progress: Progress = SILENT) -> Artifact:
     """Return everything that is known of an ONNX file; raises ``LoadError``.
 
-    Whether onnxruntime has every operator and opset of it is left to onnxruntime at load: its
-    limits can only be asked of the engine itself, which no helper imports.
+    Whether onnxruntime has every operator and opset of it is left to onnxruntime, at load: its
+    limits can only be asked of the engine itself. Who wants to know before has it try ``trials``.
     """
     model = read_skeleton(path)
     examined = examine(model)
@@ -41,7 +42,7 @@ def describe(path: Path, progress: Progress = SILENT) -> Artifact:
         examined,
         digest=digest_of(path, files, progress),
         size_bytes=sum(p.stat().st_size for p in (path, *files.values())),
-        notes=tuple(f"weights in {name}" for name in files),
+        detail=examined.detail + (f", weights in {listing(files, limit=3)}" if files else ""),
     )
 
 
@@ -58,6 +59,7 @@ def examine(model: onnx.ModelProto) -> Artifact:
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         detail=_detail(model),
         operators=dict(Counter(_full_name(node) for node in model.graph.node).most_common()),
+        trials=trials(model),
     )
 
 

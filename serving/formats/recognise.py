@@ -28,7 +28,8 @@ HEAD_BYTES = 512
 _ENCRYPTED = (b"\xd8\x5e\x3a\x7f", b"\xd9\x5e\x3a\x7f", b"\xda\x5e\x3a\x7f")
 _PRODUCER = b"\x12\x09MindSpore"
 _HERE = "this build runs ONNX and MindIR, and on their devices TensorRT engines, OM and AIR"
-_AS_ONNX = "export the network as ONNX (mindspore.export(..., file_format='ONNX'))"
+_EXPORTED = "export the network as MindIR (mindspore.export(..., file_format='MINDIR'))"
+_BY_TF2ONNX = "convert it to ONNX with tf2onnx"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _by_mark(head: bytes, size: int, suffix: str) -> Recognised | None:
         return Recognised(
             Format.MINDSPORE_LITE,
             "MindSpore Lite models need the mindspore-lite runtime, whose backend is not part of "
-            f"this build yet; {_AS_ONNX}",
+            f"this build yet; {_EXPORTED}",
         )
     if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
         return Recognised(Format.SAFETENSORS, _weights_only("safetensors file"))
@@ -73,12 +74,15 @@ def _by_mark(head: bytes, size: int, suffix: str) -> Recognised | None:
 
 def _encrypted(suffix: str) -> Recognised:
     if suffix == ".ckpt":
-        return Recognised(Format.CHECKPOINT, "encrypted: " + _weights_only("checkpoint"))
+        return Recognised(Format.CHECKPOINT, _weights_only("encrypted checkpoint", "an"))
     return Recognised(Format.MINDIR_ENCRYPTED)
 
 
-def _weights_only(what: str) -> str:
-    return f"a {what} holds weights without the network; load it into the network and {_AS_ONNX}"
+def _weights_only(what: str, article: str = "a") -> str:
+    return (
+        f"{article} {what} holds weights without the network; load it into the network and "
+        f"{_EXPORTED}"
+    )
 
 
 def _tensorrt(head: bytes, size: int) -> Recognised:
@@ -107,23 +111,42 @@ def _om(head: bytes, size: int) -> Recognised:
 def _by_message(data: Buffer, head: bytes, suffix: str) -> Recognised | None:
     """Look at the file as a protobuf message."""
     if head[:1] == b"\x08":
-        return _onnx_or_mindir(data, head)
+        return _saved_model(head) or _onnx_or_mindir(data, head, suffix)
     if head[:1] != b"\x0a":
         return None
     if _is_mindir(head):
         return Recognised(Format.MINDIR)
     if _is_checkpoint(head):
+        if suffix == ".pb":  # the nodes of a graph begin like the weights of a checkpoint
+            return Recognised(Format.UNKNOWN, f"the file is a TensorFlow graph; {_BY_TF2ONNX}")
         return Recognised(Format.CHECKPOINT, _weights_only("checkpoint"))
     if suffix == ".air" and _is_message(data):
         return Recognised(
             Format.AIR,
             "an AIR model is compiled for an Ascend device by atc: start the server with --devices "
-            f"ascend, or {_AS_ONNX}",
+            f"ascend, or {_EXPORTED}",
         )
     return None
 
 
-def _onnx_or_mindir(data: Buffer, head: bytes) -> Recognised | None:
+def _saved_model(head: bytes) -> Recognised | None:
+    """TensorFlow's SavedModel{version = 1, meta_graph{meta_info ...}}: 08 01 12 <n> 0a."""
+    if head[:3] != b"\x08\x01\x12":
+        return None
+    try:
+        _, at = varint(head, 3, len(head))
+    except WireError:
+        return None
+    if head[at : at + 1] != b"\x0a":
+        return None
+    return Recognised(
+        Format.UNKNOWN,
+        f"the file is a TensorFlow SavedModel; {_BY_TF2ONNX} (python -m tf2onnx.convert "
+        "--saved-model FOLDER --output model.onnx) and put model.onnx beside it",
+    )
+
+
+def _onnx_or_mindir(data: Buffer, head: bytes, suffix: str) -> Recognised | None:
     """MindSpore 1.0 wrote MindIR in ONNX's schema, only without opset_import (field 8)."""
     seen: set[int] = set()
     whole = True
@@ -142,7 +165,8 @@ def _onnx_or_mindir(data: Buffer, head: bytes) -> Recognised | None:
         after = head[at + len(_PRODUCER) : at + len(_PRODUCER) + 1]
         # A file cut short lost its last fields; MindSpore's ONNX has its version (field 3) here.
         return Recognised(Format.MINDIR) if whole or after != b"\x1a" else Recognised(Format.ONNX)
-    return Recognised(Format.ONNX) if 7 in seen or (not whole and 2 in seen) else None
+    cut_short = not whole and (2 in seen or (suffix == ".onnx" and 1 in seen))
+    return Recognised(Format.ONNX) if 7 in seen or cut_short else None
 
 
 def _after_number(head: bytes) -> int:

@@ -26,11 +26,13 @@ def body(description: Description) -> tuple[dict[str, Any], bool]:
 
     It is the example that lies beside the servable, or else one instance of neutral values.
     """
+    named: dict[str, Any] = {"version": description.version} if _is_older(description) else {}
     found = example(description)
     if found is not None:
-        return found["request"], False
+        return {**named, **found["request"]}, False
     instance, shortened = {}, False
-    named = {"method": description.method} if description.method else {}
+    if description.method:
+        named["method"] = description.method
     for item in plan_for(description).inputs:
         dims = item.row or ()
         shortened |= _is_large(dims)
@@ -58,7 +60,7 @@ def one_line(description: Description, base_url: str, model_dir: Path) -> str:
     A body that lies in a file is sent from there; where one would be too long, the command asks
     for the servable's inputs and outputs instead.
     """
-    if example(description) is not None:
+    if example(description) is not None and not _is_older(description):
         file = model_dir / description.servable / REQUEST_FILE
         return f"curl {base_url}/predict -d {shlex.quote(f'@{file}')}"
     document, shortened = body(description)
@@ -66,8 +68,14 @@ def one_line(description: Description, base_url: str, model_dir: Path) -> str:
         name = description.servable
         if description.method:
             name = model_name(name, description.method)
-        return f"curl {base_url}/v2/models/{quote(name, safe=':')}"
+        version = f"/versions/{description.version}" if _is_older(description) else ""
+        return f"curl {base_url}/v2/models/{quote(name, safe=':')}{version}"
     return f"curl {base_url}/predict -d {_shell(document)}"
+
+
+def _is_older(description: Description) -> bool:
+    """Whether a call that names no version would be answered by another one."""
+    return description.version < max(description.versions, default=0)
 
 
 def _shell(document: dict[str, Any]) -> str:

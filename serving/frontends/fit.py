@@ -1,4 +1,4 @@
-"""Decide whether a given tensor is what an input asks for, and say in words what differs."""
+"""Decide whether given tensors are what inputs ask for, and outputs known; say what differs."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import numpy as np
 from serving.errors import InvalidRequest, did_you_mean, listing
 from serving.frontends.plan import Dims
 from serving.frontends.value import Value
-from serving.tensor import BY_NAME, DType, TensorSpec, shape_text
+from serving.tensor import BY_NAME, Dim, DType, TensorSpec, shape_text
 
 
-def check_shape(shape: tuple[int, ...], dims: Dims, where: str, fix: str = "") -> None:
-    """Raise InvalidRequest (``wrong_shape``) unless the shape has the declared sizes.
+def check_shape(shape: tuple[int, ...], dims: Dims, where: str) -> None:
+    """Raise InvalidRequest unless the shape is as declared.
 
-    ``fix`` is said when there is exactly one axis too many.
+    Its code is ``wrong_rank`` for another number of axes, ``wrong_shape`` for other sizes.
     """
     if dims is None or shape == dims:
         return
     if len(shape) != len(dims):
         raise InvalidRequest(
             "the tensor has the wrong number of axes",
-            code="wrong_shape",
+            code="wrong_rank",
             where=where,
-            expected=f"{len(dims)} axes {shape_text(dims)}",
-            given=f"{len(shape)} axes {shape_text(shape)}",
-            fix=fix if len(shape) == len(dims) + 1 else "",
+            expected=_axes(dims),
+            given=_axes(shape),
         )
     for axis, (size, dim) in enumerate(zip(shape, dims, strict=True)):
         if size != dim and isinstance(dim, int):
@@ -39,7 +38,13 @@ def check_shape(shape: tuple[int, ...], dims: Dims, where: str, fix: str = "") -
             )
 
 
-def adapt(value: Value, dims: Dims, where: str, fix: str = "") -> Value:
+def _axes(dims: tuple[Dim, ...]) -> str:
+    if not dims:
+        return "no axes: one value"
+    return f"{len(dims)} {'axis' if len(dims) == 1 else 'axes'} {shape_text(dims)}"
+
+
+def adapt(value: Value, dims: Dims, where: str) -> Value:
     """Return the value with exactly the declared rank, or raise InvalidRequest.
 
     JSON leaves two things open, settled here: an empty list says nothing of the axes below it,
@@ -54,7 +59,7 @@ def adapt(value: Value, dims: Dims, where: str, fix: str = "") -> Value:
             value = _reshaped(value, shape + tuple(d if isinstance(d, int) else 0 for d in rest))
         elif not shape and all(d == 1 for d in dims):
             value = _reshaped(value, (1,) * len(dims))
-    check_shape(value.shape, dims, where, fix)
+    check_shape(value.shape, dims, where)
     return value
 
 
@@ -102,6 +107,22 @@ def check_text(items: Sequence[bytes], where: str) -> None:
                 given=f"other bytes in element {index}",
                 fix="send what is no text as plain BYTES",
             ) from None
+
+
+def check_wanted(name: str, earlier: Sequence[str], known: Sequence[str], where: str) -> None:
+    """Raise InvalidRequest for an output that is asked for twice, or that there is not."""
+    if name in earlier:
+        raise InvalidRequest(
+            f"output {name!r} is asked for twice", code="duplicate_output", where=where
+        )
+    if name not in known:
+        raise InvalidRequest(
+            f"output {name[:80]!r} is not known",
+            code="unknown_output",
+            where=where,
+            expected=listing(known),
+            fix=did_you_mean(name[:80], known),
+        )
 
 
 def check_names(given: set[str], specs: tuple[TensorSpec, ...], where: str) -> None:

@@ -10,7 +10,7 @@ from serving.tensor import BatchAxes, Dim, TensorSpec
 Dims = tuple[Dim, ...] | None
 """Declared sizes; a string is a size that varies; None is an unknown rank."""
 
-_MAX_PLANS = 256
+_MAX_PLANS = 2048
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,12 @@ from serving.gateway.messages import (
     Release,
     RowsAnswer,
     RowsFailed,
+    Share,
     Stop,
     Table,
     Told,
+    Unshare,
+    Unused,
     Want,
 )
 
@@ -60,15 +63,16 @@ _AS_JSON: dict[int, Any] = {
     for kind in (
         Hello, Opened, Want, Back, Counted, Ask, Pong, Drained,
         Begin, Failed, Lend, Deny, Forget, Table, Ready, Told, Refused, Ping, Drain, Stop,
-        RowsFailed,
+        RowsFailed, Share, Unshare, Unused,
     )
 }  # fmt: skip
 
 CLAIM, ANSWER, ABANDON, RELEASE, GONE, GATHER, ROWS_ANSWER, ABANDON_ROW = 1, 2, 3, 4, 5, 6, 7, 8
 
 # serial u64, generation u64, deadline f64 (NaN: none), priority i32, then the bytes of the look
-# u32, of the id u32, and the number of places u32; then look, id, places and data
-_CLAIM = struct.Struct("<QQdiIII")
+# u32, of the id u32, of what lies afar u32, and the number of places u32; then look, id, afar,
+# places and data
+_CLAIM = struct.Struct("<QQdiIIII")
 # serial u64, held u8, bytes of the look u32, places u32; then look, places and data
 _ANSWER = struct.Struct("<QBII")
 _SERIAL = struct.Struct("<Q")
@@ -142,21 +146,22 @@ def _encode_claim(claim: Claim) -> bytes:
     deadline = math.nan if claim.deadline is None else claim.deadline
     head = _CLAIM.pack(
         claim.serial, claim.generation, deadline, claim.priority,
-        len(claim.look), len(id), len(claim.places),
+        len(claim.look), len(id), len(claim.afar), len(claim.places),
     )  # fmt: skip
-    return _framed(CLAIM, head, claim.look, id, _packed(claim.places), claim.data)
+    return _framed(CLAIM, head, claim.look, id, claim.afar, _packed(claim.places), claim.data)
 
 
 def _decode_claim(body: bytes) -> Claim:
-    serial, generation, deadline, priority, look, id, count = _CLAIM.unpack_from(body)
+    serial, generation, deadline, priority, look, id, far, count = _CLAIM.unpack_from(body)
     at = _CLAIM.size
     words = body[at : at + look]
     at += look
     name = body[at : at + id].decode("utf-8", "surrogatepass") if id else ""
     at += id
-    places, at = _unpacked(body, at, count)
+    afar = body[at : at + far]
+    places, at = _unpacked(body, at + far, count)
     due = None if math.isnan(deadline) else deadline
-    return Claim(serial, generation, due, priority, words, name, places, body[at:])
+    return Claim(serial, generation, due, priority, words, name, places, body[at:], afar)
 
 
 def _decode_answer(body: bytes) -> Answer:

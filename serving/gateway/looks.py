@@ -36,12 +36,13 @@ class RequestLook(NamedTuple):
 
 
 class ResponseLook(NamedTuple):
-    """Who answers, and what the outputs look like."""
+    """Who answers, what outputs look like, and which are ``stored`` where the client wants them."""
 
     servable: str
     version: int
     parameters: Mapping[str, Any]
     specs: tuple[Spec, ...]
+    stored: tuple[str, ...]
 
 
 class Writer:
@@ -66,7 +67,7 @@ class Writer:
         if response.parameters:
             return _bytes_of(_response(response))
         key = (
-            response.servable, response.version,
+            response.servable, response.version, response.stored,
             *[(t.name, t.dtype.code, t.shape) for t in response.outputs],
         )  # fmt: skip
         found = self._known.get(key)
@@ -104,8 +105,8 @@ class Reader:
         """Return the look of a response."""
         found = self._responses.get(data)
         if found is None:
-            servable, version, parameters, specs = _values(data, 4)
-            found = ResponseLook(servable, version, parameters, _specs(specs))
+            servable, version, parameters, specs, stored = _values(data, 5)
+            found = ResponseLook(servable, version, parameters, _specs(specs), tuple(stored))
             if len(self._responses) >= _MOST:
                 self._responses.clear()
             self._responses[data] = found
@@ -120,7 +121,10 @@ def _request(request: InferRequest) -> list[Any]:
 
 
 def _response(response: InferResponse) -> list[Any]:
-    return [response.servable, response.version, response.parameters, _told(response.outputs)]
+    return [
+        response.servable, response.version, response.parameters, _told(response.outputs),
+        response.stored,
+    ]  # fmt: skip
 
 
 def _told(tensors: Sequence[Tensor]) -> list[list[Any]]:

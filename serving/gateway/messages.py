@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever a message changes."""
 
 
@@ -31,7 +31,8 @@ class Place(NamedTuple):
 class Claim(NamedTuple):
     """A request to be run; ``look`` is all but its id and its values, as ``looks`` writes it.
 
-    ``deadline`` is monotonic seconds, which all processes of a machine share.
+    ``deadline`` is monotonic seconds, which all processes of a machine share. ``afar`` says which
+    tensors lie in regions of clients, as ``afar`` writes it; no place is that of such an input.
     """
 
     serial: int
@@ -42,6 +43,7 @@ class Claim(NamedTuple):
     id: str
     places: tuple[Place, ...]
     data: bytes = b""
+    afar: bytes = b""
 
 
 class Answer(NamedTuple):
@@ -159,6 +161,14 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Unused:
+    """A region that was unshared is held by nothing here any more: no claim will name it."""
+
+    KIND: ClassVar[int] = 24
+    region: int
+
+
+@dataclass(frozen=True)
 class Pong:
     """A sign of life."""
 
@@ -233,6 +243,26 @@ class Forget:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A client has registered a region; the descriptor of its object travels along."""
+
+    KIND: ClassVar[int] = 45
+    region: int
+    name: str
+    key: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Unshare:
+    """A region was unregistered; ``Unused`` is the answer once that is so."""
+
+    KIND: ClassVar[int] = 46
+    region: int
+
+
+@dataclass(frozen=True)
 class Table:
     """What is served has changed: the entries of these servables, as ``directory`` writes them.
 
@@ -295,6 +325,7 @@ class Stop:
 
 Message = (
     Claim | Answer | Abandon | Release | Gone | Gather | RowsAnswer | AbandonRow | RowsFailed
-    | Hello | Opened | Want | Back | Counted | Ask | Pong | Drained
-    | Begin | Failed | Lend | Deny | Forget | Table | Ready | Told | Refused | Ping | Drain | Stop
+    | Hello | Opened | Want | Back | Counted | Ask | Unused | Pong | Drained
+    | Begin | Failed | Lend | Deny | Forget | Share | Unshare | Table | Ready | Told
+    | Refused | Ping | Drain | Stop
 )  # fmt: skip

@@ -14,7 +14,7 @@ from serving.channel.segment import Segment
 from serving.dataplane import Claim as DataPlaneClaim
 from serving.dataplane import RepositoryControl, RowsClaim
 from serving.errors import Cancelled, ServingError, Unavailable
-from serving.gateway import values
+from serving.gateway import afar, values
 from serving.gateway.claim import RemoteClaim
 from serving.gateway.directory import Directory
 from serving.gateway.looks import Reader, Writer
@@ -39,10 +39,13 @@ from serving.gateway.messages import (
     Release,
     RowsAnswer,
     RowsFailed,
+    Share,
     Table,
     Told,
+    Unshare,
 )
 from serving.gateway.pipe import Pipe
+from serving.gateway.regions import SharedRegions
 from serving.gateway.rows import RemoteRows
 from serving.gateway.words import error_from_json, statistics_from_json
 from serving.lifecycle.gate import Gate
@@ -59,9 +62,10 @@ class GatewayPlane:
 
     ``heard`` takes what the master says. A claim is told to the master when it is committed, so
     that each request is one message; what the master refuses comes as the claim's outcome.
+    ``shared_bytes`` is how much a request may read of clients' shared memory, None for nothing.
     """
 
-    def __init__(self, pipe: Pipe, gate: Gate) -> None:
+    def __init__(self, pipe: Pipe, gate: Gate, shared_bytes: int | None = None) -> None:
         self._send: Callable[[Message], None] = pipe.send
         self._send_with_next = pipe.send_with_next
         self._take_fd = pipe.take_fd
@@ -74,6 +78,9 @@ class GatewayPlane:
         self._writer, self._reader = Writer(), Reader()
         self.trays = Trays(pipe.send)
         self._answers = Answers()
+        self.regions: SharedRegions | None = None
+        if shared_bytes is not None:
+            self.regions = SharedRegions(shared_bytes, self._ask, pipe.send)
         self._ready = False
         self._lost = False
         self.informed = asyncio.Event()
@@ -118,6 +125,8 @@ class GatewayPlane:
 
         What the master cannot take together it takes one by one.
         """
+        if len(request.inputs) != 1 or request.method is not None:
+            return None
         (whole,) = request.inputs
         if self._lost or whole.array is None or whole.nbytes > values.GATHERED_BYTES:
             return None
@@ -206,6 +215,10 @@ class GatewayPlane:
                 self.trays.denied(error_from_json(message.error))
             case Forget():
                 self._answers.forget(message.segment)
+            case Share() if self.regions is not None:
+                self.regions.shared(message, self._take_fd())
+            case Unshare() if self.regions is not None:
+                self.regions.unshared(message)
             case Table():
                 self._directory.update(message.servables)
                 self.informed.set()
@@ -230,8 +243,10 @@ class GatewayPlane:
             self._on_told(serial, _cut_off())
 
     def sweep(self, now: float) -> None:
-        """Give memory back that has been idle for a while; call each second or so."""
+        """Give back what has been idle for a while; call each second or so."""
         self.trays.sweep(now)
+        if self.regions is not None:
+            self.regions.sweep()
 
     @property
     def unanswered(self) -> int:
@@ -258,10 +273,11 @@ class GatewayPlane:
         serial = claim.serial = next(self._serials)
         self._claims[serial] = claim
         look = self._writer.request(request)
+        far = b"" if request.elsewhere is None else afar.encode(request.elsewhere)
         self._send(
             Claim(
                 serial, request.generation, request.deadline, request.priority, look,
-                request.id, places, data,
+                request.id, places, data, far,
             )
         )  # fmt: skip
 
@@ -288,6 +304,7 @@ class GatewayPlane:
         response = InferResponse(look.servable, look.version, id, outputs, release)
         if look.parameters:
             response.parameters.update(look.parameters)
+        response.stored = look.stored
         return response
 
     def _end_rows(

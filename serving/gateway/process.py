@@ -93,11 +93,13 @@ class Process:
         told = self._inherited
         # Of what bodies may hold together each process has its part.
         part_mb = max(settings.memory_mb // told.places, settings.max_request_mb)
-        mine = replace(settings, memory_mb=part_mb)
+        port = told.grpc[0].getsockname()[1]
+        mine = replace(settings, memory_mb=part_mb, grpc_port=port)
         rest_shares = Shares(told.rest_shares, told.places, told.place)
         grpc_shares = Shares(told.grpc_shares, told.places, told.place)
-        rest = RestFrontEnd(plane, mine, shared=(told.rest, rest_shares))
-        grpc = GrpcFrontEnd(plane, mine, shared=(told.grpc, grpc_shares))
+        regions = plane.regions
+        rest = RestFrontEnd(plane, mine, regions=regions, shared=(told.rest, rest_shares))
+        grpc = GrpcFrontEnd(plane, mine, regions=regions, shared=(told.grpc, grpc_shares))
         self._doors = rest, grpc
         await plane.informed.wait()
         await rest.start()
@@ -125,7 +127,8 @@ class Process:
     def _begin(self, message: Begin) -> None:
         settings = settings_from_json(message.settings)
         gate = Gate(settings.model_control, message.token)
-        self._plane = plane = GatewayPlane(self._pipe, gate)
+        shared_bytes = settings.max_request_mb << 20 if settings.client_shared_memory else None
+        self._plane = plane = GatewayPlane(self._pipe, gate, shared_bytes)
         body_memory.take_from(plane.trays.receive)
         self._settings.set_result(settings)
 

@@ -23,6 +23,7 @@ from serving.lifecycle.version import Version, who
 from serving.repository.conversions import Conversions
 from serving.repository.declared_model import may_be_freed, threads_of, unproved
 from serving.repository.definer import define
+from serving.repository.definition_fit import misfit
 from serving.repository.engines import Engines
 from serving.repository.inspector import Inspector
 from serving.repository.verdict import Verdict, judge
@@ -102,12 +103,14 @@ class Loader:
             async with self._definitions:
                 await self._define(version, numbers, timeout_s)
         verdicts = [self._look_at(version, member) for member in version.members]
+        _check_methods(version)
         version.become(State.LOADING)
         begun: list[Member] = []
         try:
             for member, verdict in zip(version.members, verdicts, strict=True):
                 begun.append(member)
                 await self._load_member(version, member, verdict, timeout_s)
+            _check_methods(version)  # now of models, too, that only their device could read
             if _has_stages(version):
                 version.doing = "starting the processes of its functions"
                 await self._stages.start(_stage_order(version, timeout_s))
@@ -251,6 +254,20 @@ async def _check_unchanged(version: Version) -> None:
     assert version.source is not None
     if not await asyncio.to_thread(version.source.unchanged):
         raise LoadError(CHANGED)
+
+
+def _check_methods(version: Version) -> None:
+    """Raise LoadError where the methods of a version do not fit what is known of its models."""
+    if version.definition is None:
+        return
+    signatures = {
+        (m.declared.key, m.subgraph): m.artifact.signature
+        for m in version.members
+        if m.declared is not None and m.artifact is not None and m.artifact.signature is not None
+    }
+    problem = misfit(version.definition, signatures, version.settings.methods.hidden)
+    if problem:
+        raise LoadError(problem)
 
 
 def _phase(version: Version, phase: str) -> None:

@@ -6,6 +6,7 @@ of them that a front-end process has.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -88,6 +89,9 @@ class Lookup(ABC, Generic[D]):
             code="servable_not_named" if names else "no_servable",
             where="servable",
             expected=f"one of {listing(names)}" if names else "",
+            fix=f'add "servable": {json.dumps(names[0])}, or another of them'
+            if names
+            else "the log and the page at / say why",
         )
 
     def find(self, servable: str, version: VersionName | None) -> D:

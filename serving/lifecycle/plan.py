@@ -70,7 +70,10 @@ def plan(offer: Offer | None, known: Mapping[int, Known]) -> Step:
     replaced = bool(chosen) and not coming and serving >= set(chosen)
     # Where only a copy that is under way could take its place, a deleted one waits for that.
     copied = set(wanted(offer.sources.keys(), settings.versions))
-    awaited = coming if chosen else copied
+    if not chosen:
+        awaited = copied
+    else:
+        awaited = coming if serving & set(chosen) else coming | copied - usable
     deleted = set() if offer.all_or_nothing else serving - offer.there
     spent = serving & idle - set(chosen)
     retire = {n for n in spent if (not awaited if n in deleted else replaced)}

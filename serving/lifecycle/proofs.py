@@ -60,7 +60,9 @@ class Proofs:
             if not self._complained:
                 self._complained = True
                 _log.warning(
-                    "the cache folder cannot be written (%s); every start will try models anew",
+                    "the cache folder %s cannot be written (%s): every start will try models anew "
+                    "(let this user write there, make room, or name another with --cache-dir)",
+                    file.parent,
                     os.strerror(error.errno or 0),
                 )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from serving.config import ServerSettings
 from serving.frontends.example_call import one_line
+from serving.lifecycle.state import State
 from serving.master.plane import MasterPlane
 from serving.request import Description
 
@@ -28,11 +29,17 @@ def banner(
         name, version = up[0]["name"], up[0]["version"]
         first = plane.describe(name, version, next(iter(plane.methods(name, version)), None))
         yield f"try: {one_line(first, rest, settings.model_dir)}"
-    yield f"ready after {took_s:.1f} s, {len(up)} of {len(rows)} versions serve"
+    failed = sum(row["state"] == State.FAILED.value for row in rows)
+    yield f"ready after {took_s:.1f} s, {len(up)} of {len(rows)} versions serve" + (
+        f"; the errors above say why {failed} cannot" if failed else ""
+    )
 
 
 def serves(plane: MasterPlane) -> Iterator[str]:
-    """Yield a line for each version: what it takes and gives, or why it is not served."""
+    """Yield a line for each version: what it takes and gives, or why it is not served.
+
+    Of those that failed there is none: when they did, an error in the log said so and why.
+    """
     for row in plane.listed():
         title = row["name"] if row["version"] is None else f"{row['name']} version {row['version']}"
         if row["state"] == "READY":
@@ -42,7 +49,7 @@ def serves(plane: MasterPlane) -> Iterator[str]:
                 yield f"serves {title}: {', '.join(told)}"
             else:
                 yield f"serves {title}: {_signature(plane.describe(name, version))}"
-        else:
+        elif row["state"] != State.FAILED.value:
             yield f"does not serve {title}: {row['reason']}"
 
 

@@ -22,7 +22,7 @@ from serving.lifecycle.loader import Loader, LoadLimits
 from serving.lifecycle.manager import Manager
 from serving.lifecycle.proofs import Proofs, default_cache_dir
 from serving.lifecycle.watcher import Look, Watcher
-from serving.master.cores import usable_cores
+from serving.master.cores import busy_poll_us, usable_cores
 from serving.master.places import Place, kinds_of, places_for
 from serving.master.plane import MasterPlane
 from serving.master.stage_fleet import StageFleet
@@ -82,6 +82,7 @@ class Core:
             silence_s=settings.heartbeat_timeout_s,
             memory_limit_mb=settings.worker_memory_limit_mb,
             nice=settings.worker_nice,
+            busy_poll_us=busy_poll_us(settings.busy_poll_us),
         )
         self._stage_scheduler = StageScheduler(self._arena)
         self._stage_fleet = StageFleet(

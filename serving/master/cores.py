@@ -21,6 +21,11 @@ def usable_cores() -> int:
     return within(len(os.sched_getaffinity(0)), quota(_MOUNT, _MEMBERSHIP))
 
 
+def busy_poll_us(asked: int) -> int:
+    """Return how long a process may look out for messages: on one core it would be in the way."""
+    return asked if usable_cores() > 1 else 0
+
+
 def within(cores: int, quota: float | None) -> int:
     """Return the cores that a quota leaves; a part of a core is worth a thread."""
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))

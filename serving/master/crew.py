@@ -25,7 +25,8 @@ class Crew:
     """Owns the serving workers, each in its place. Event loop only.
 
     ``processes`` are all that run, in a place or not yet or no more; ``down`` says by name why a
-    place cannot be filled. ``events`` hears of their ends. ``nice`` is added to their niceness.
+    place cannot be filled. ``events`` hears of their ends. ``nice`` is added to their niceness;
+    for ``busy_poll_us`` see ``WorkerSpec``.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Crew:
         *,
         log_level: str,
         nice: int,
+        busy_poll_us: int = 0,
     ) -> None:
         self.places = {place.name: place for place in places}
         self.processes: set[Worker] = set()
@@ -44,6 +46,7 @@ class Crew:
         self._events = events
         self._log_level = log_level
         self._nice = nice
+        self._busy_poll_us = busy_poll_us
         self._in_place: dict[str, Worker] = {}
         self._growth: dict[Worker, Growth] = {}
         self._restarts: collections.Counter[str] = collections.Counter()
@@ -98,7 +101,10 @@ class Crew:
 
     async def spawn(self, place: Place) -> Worker:
         """Start a process that is sent nothing yet; raises Unavailable."""
-        spec = WorkerSpec(place.name, place, place.slots, self._log_level, nice=self._nice)
+        spec = WorkerSpec(
+            place.name, place, place.slots, self._log_level, nice=self._nice,
+            busy_poll_us=self._busy_poll_us,
+        )  # fmt: skip
         worker = await UnreadyWorker(spec, self._scheduler, self._events).start(_HELLO_TIMEOUT_S)
         self.processes.add(worker)
         self._growth[worker] = Growth(own_mb(worker.pid))

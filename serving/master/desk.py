@@ -17,6 +17,7 @@ from serving.channel.arena import Arena
 from serving.channel.segment import Segment
 from serving.dataplane import Claim as PlaneClaim
 from serving.errors import InternalError, ServingError, Unavailable
+from serving.frontends.shared_memory.regions import Registry
 from serving.gateway import values
 from serving.gateway.looks import Reader, Spec, Writer
 from serving.gateway.messages import (
@@ -38,13 +39,15 @@ from serving.gateway.messages import (
     Refused,
     Release,
     Told,
+    Unused,
     Want,
 )
 from serving.gateway.words import error_to_json, statistics_to_json
+from serving.master.desk_regions import RegionsDesk
 from serving.master.desk_rows import RowsDesk
 from serving.master.plane import MasterPlane
 from serving.repository.override import Override
-from serving.request import InferRequest, InferResponse
+from serving.request import Elsewhere, InferRequest, InferResponse
 from serving.tensor import Tensor
 
 _log = logging.getLogger("serving.gateway")
@@ -57,7 +60,8 @@ class Desk:
     """Owns what one front-end process has claimed, holds and was lent. Event loop only.
 
     ``arena`` has the segments that answers lie in, ``trays`` those that are lent to receive into.
-    ``caught_up`` returns once all front ends know what is served now.
+    ``caught_up`` returns once all front ends know what is served now. ``registry`` has the regions
+    of clients, None where they may not share any.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Desk:
         trays: Arena,
         send: Send,
         caught_up: Callable[[], Any],
+        registry: Registry | None = None,
     ) -> None:
         self._plane = plane
         self._arena = arena
@@ -80,6 +85,7 @@ class Desk:
         self._reader, self._writer = Reader(), Writer()
         self._tasks: set[asyncio.Task[None]] = set()
         self._rows = RowsDesk(plane, send, self._writer, _known)
+        self._regions = None if registry is None else RegionsDesk(registry, send)
 
     def heard(self, message: Message) -> None:
         """Take what the process says; raises ValueError for what no healthy one would."""
@@ -103,8 +109,15 @@ class Desk:
                 self._plane.counted(message.front_end, message.code)
             case Ask():
                 self._spawn(self._on_ask(message))
+            case Unused():
+                self._shared.unused(message.region)
             case _:
                 raise ValueError(f"an unexpected {type(message).__name__}")
+
+    def tell_regions(self) -> None:
+        """Tell the process which regions of clients were registered or unregistered."""
+        if self._regions is not None:
+            self._regions.tell()
 
     def forget(self, segment: int) -> None:
         """A segment is being closed: the process unmaps it."""
@@ -124,6 +137,8 @@ class Desk:
         for task in self._tasks:
             task.cancel()
         self._shown.clear()
+        if self._regions is not None:
+            self._regions.let_go()
 
     def take_back(self) -> None:
         """The process is gone for certain: what it could write to may be used again."""
@@ -143,11 +158,16 @@ class Desk:
         look = self._reader.request(claim.look)
         if len(look.specs) != len(claim.places):
             raise ValueError("a claim with another number of tensors than it promises")
+        elsewhere = self._shared.elsewhere(claim.afar) if claim.afar else None
+        if elsewhere is None:
+            inputs = tuple(
+                [self._input(*pair, claim.data) for pair in zip(look.specs, claim.places)]  # noqa: B905
+            )
+        else:
+            inputs = self._inputs_there(look.specs, claim, elsewhere)
         request = InferRequest(
             look.servable,
-            tuple(
-                [self._input(*pair, claim.data) for pair in zip(look.specs, claim.places)]  # noqa: B905
-            ),
+            inputs,
             look.version,
             look.method,
             look.outputs,
@@ -157,6 +177,7 @@ class Desk:
             look.sequence,
             look.parameters,
             claim.generation,
+            elsewhere,
         )
         try:
             place = self._plane.claim(request)
@@ -183,6 +204,25 @@ class Desk:
     def _input(self, spec: Spec, place: Place, data: bytes) -> Tensor:
         memory = self._lent_tray(place.segment).bytes if place.segment else data
         return values.read(spec, memory, place.offset, place.nbytes)
+
+    def _inputs_there(
+        self, specs: tuple[Spec, ...], claim: Claim, elsewhere: Elsewhere
+    ) -> tuple[Tensor, ...]:
+        """Return the inputs, without elements where a worker is to read them."""
+        return tuple(
+            [
+                Tensor(*spec)
+                if spec.name in elsewhere.sources
+                else self._input(spec, place, claim.data)
+                for spec, place in zip(specs, claim.places, strict=True)
+            ]
+        )
+
+    @property
+    def _shared(self) -> RegionsDesk:
+        if self._regions is None:
+            raise ValueError("there are no regions of clients here")
+        return self._regions
 
     def _lent_tray(self, segment: int) -> Segment:
         tray = self._lent.get(segment)
@@ -297,6 +337,10 @@ class Desk:
                 await plane.controlled().load(given["servable"], _override(given))
             case "unload":
                 await plane.controlled().unload(given["servable"])
+            case "register":
+                await self._shared.registry.register(**given)
+            case "unregister":
+                await self._shared.registry.unregister(**given)
             case _:
                 raise ValueError(f"a question about {about!r}")
         return None

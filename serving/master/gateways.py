@@ -22,6 +22,7 @@ from serving.errors import ServingError
 from serving.frontends.acceptor import Shares
 from serving.frontends.grpc.lane.listening import listeners, port_taken
 from serving.frontends.rest.listening import listen
+from serving.frontends.shared_memory.regions import Registry
 from serving.gateway.messages import Ready, Table
 from serving.master.backoff import restart_delay
 from serving.master.desk import Desk, Send
@@ -61,16 +62,25 @@ class Gateways:
     """Owns the listening sockets and the front-end processes: a ``core.Door``. Event loop only.
 
     ``arena`` has the segments that answers lie in. What is received lies in segments of their own,
-    within ``memory_mb`` as well.
+    within ``memory_mb`` as well. ``registry`` has the regions of clients, if they may have any.
     """
 
     def __init__(
-        self, settings: ServerSettings, plane: MasterPlane, arena: Arena, token: str | None
+        self,
+        settings: ServerSettings,
+        plane: MasterPlane,
+        arena: Arena,
+        token: str | None,
+        registry: Registry | None = None,
     ) -> None:
         self._settings = settings
         self._plane = plane
         self._arena = arena
         self._token = token
+        self._registry = registry
+        if registry is not None:
+            registry.on_register.append(self._regions_changed)
+            registry.on_unregister.append(self._regions_changed)
         self._trays = Arena(settings.memory_mb << 20)
         self._spec: GatewaySpec | None = None
         self._sockets: list[socket.socket] = []
@@ -190,7 +200,8 @@ class Gateways:
         self._in_place[place] = process
 
     def _desk(self, send: Send) -> Desk:
-        return Desk(self._plane, self._arena, self._trays, send, self.caught_up)
+        trays, registry = self._trays, self._registry
+        return Desk(self._plane, self._arena, trays, send, self.caught_up, registry)
 
     def _on_lost(self, process: Gateway) -> None:
         for page in self._pages:
@@ -245,7 +256,9 @@ class Gateways:
         self._sockets = [rest]
         self.rest_port = int(rest.getsockname()[1])
         try:
-            grpc = listeners(settings.host, settings.grpc_port)
+            # grpcio takes no socket of others, so each process has its own on a port held here.
+            hold = settings.grpc_engine == "grpcio"
+            grpc = listeners(settings.host, settings.grpc_port, hold=hold)
         except (OSError, OverflowError):
             self._close_sockets()
             raise port_taken(settings) from None
@@ -321,6 +334,11 @@ class Gateways:
         """Tell a new process everything."""
         process.send(Table(self._tables, {name: self._entry(name) for name in self._standings}))
         process.send(Ready(self._was_ready))
+        process.desk.tell_regions()
+
+    def _regions_changed(self) -> None:
+        for process in self._informed():
+            process.desk.tell_regions()
 
     def _entry(self, servable: str) -> dict[str, Any] | None:
         standing = self._standings.get(servable)

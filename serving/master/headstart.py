@@ -12,6 +12,7 @@ import sys
 
 from serving.config import ServerSettings
 from serving.devices import BACKENDS, SLOTS, Device, parse_devices
+from serving.master.cores import busy_poll_us
 from serving.master.worker_process import WorkerProcess, launch, words_for
 from serving.repository.interpreter import environment as environment_for
 
@@ -28,7 +29,9 @@ def begin(settings: ServerSettings) -> None:
         return
     device = Device("cpu", 0)
     name = f"{device.kind}-{device.index}"
-    words = words_for(name, settings.log_level, sys.executable, device, "")
+    words = words_for(
+        name, settings.log_level, sys.executable, device, "", busy_poll_us(settings.busy_poll_us)
+    )
     with contextlib.suppress(OSError):  # the master will meet it too, and has the words for it
         _begun.append(launch(words, SLOTS["cpu"], environment_for()))
 

@@ -29,6 +29,7 @@ from serving.scheduling.line import Line
 from serving.scheduling.pipeline.call import MethodCall
 from serving.scheduling.pipeline.model_calls import ModelCalls
 from serving.scheduling.pipeline.pipeline import Pipeline
+from serving.scheduling.pipeline.together import TogetherClaim
 from serving.scheduling.scheduler import Scheduler
 from serving.scheduling.sheaf import SheafClaim
 from serving.scheduling.stages.scheduler import StageScheduler
@@ -173,14 +174,23 @@ class MasterPlane:
 
     def take_rows(self, request: InferRequest, listener: RowsListener) -> RowsClaim | None:
         """Take a request whose rows are callers of their own; see ``TakesRows``."""
-        line = self._open.get(request.generation)
-        if line is None or self.draining:
+        if self.draining:
             return None
-        return self._scheduler.take_rows(line, request, listener)
+        line = self._open.get(request.generation)
+        if line is not None:
+            return self._scheduler.take_rows(line, request, listener)
+        pipeline = self._pipelines.get(request.generation)
+        return None if pipeline is None else pipeline.take_rows(request, listener)
 
     def abandon_row(self, claim: RowsClaim, caller: int) -> None:
         """Withdraw one of those callers."""
-        self._scheduler.abandon_row(cast(SheafClaim, claim), caller)
+        if isinstance(claim, SheafClaim):
+            self._scheduler.abandon_row(claim, caller)
+            return
+        together = cast(TogetherClaim, claim)
+        pipeline = self._pipelines.get(together.generation)
+        if pipeline is not None:
+            pipeline.abandon_row(together, caller)
 
     def describe(
         self, servable: str | None, version: VersionName | None = None, method: str | None = None

@@ -7,7 +7,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ from serving import logs
 from serving.config import ServerSettings
 from serving.errors import ServingError
 from serving.exit_codes import ExitCode, exit_code_for
-from serving.frontends.shared_memory.regions import Regions
+from serving.frontends.shared_memory.regions import Registry
 from serving.gateway.freed_memory import keep_freed_memory
 from serving.lifecycle.gate import EXPLICIT
+from serving.master import open_files
 from serving.master.banner import banner
 from serving.master.core import Core, Door
 from serving.master.places import Place, take_devices
@@ -40,9 +40,9 @@ _READY_POLL_S = 0.2
 def run(settings: ServerSettings) -> int:
     """Serve until told to stop; returns the exit code."""
     logs.configure(settings.log_format, settings.log_level, "master")
-    _raise_descriptor_limit()
     keep_freed_memory()
     try:
+        open_files.take_all(settings)
         return int(uvloop.run(_serve(settings)))
     except ServingError as error:
         _log.error("%s", error)
@@ -73,6 +73,7 @@ class Server:
     async def run(self) -> ExitCode:
         """Start, serve until a signal, stop."""
         self._catch_signals()
+        self._remove_ready_file()  # of a server before that was killed
         try:
             started = asyncio.create_task(self._start())
             stop = asyncio.create_task(self._stop_asked.wait())
@@ -130,7 +131,8 @@ class Server:
         from serving.master.gateways import Gateways
 
         token = self._core.gate.token
-        self._gateways = gateways = Gateways(self._settings, self._plane, self._core.arena, token)
+        arena, regions = self._core.arena, self._regions
+        self._gateways = gateways = Gateways(self._settings, self._plane, arena, token, regions)
         self._core.serve_by(gateways)
         self._doors = (gateways,)
         await gateways.start()
@@ -145,14 +147,16 @@ class Server:
         self._remove_ready_file()
         await self._core.stop(self._doors, self._settings.drain_timeout_s)
         if self._regions is not None:
-            self._regions.unregister()
+            await self._regions.unregister()
         _log.info("stopped in %.1f s", time.monotonic() - began)
 
     # -- signals -------------------------------------------------------------------------------
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # started by nohup
             loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: int) -> None:
@@ -182,19 +186,19 @@ class Server:
             await asyncio.sleep(_READY_POLL_S)
         if self._gateways is not None:
             await self._gateways.caught_up()
+        told = {
+            "pid": os.getpid(),
+            "host": self._settings.host,
+            "rest_port": self._rest_port,
+            "grpc_port": self._grpc_port,
+            "tls": self._settings.tls_cert is not None,
+        }
         draft = file.with_name(f".{file.name}.{os.getpid()}")
-        draft.write_text(
-            json.dumps(
-                {
-                    "pid": os.getpid(),
-                    "host": self._settings.host,
-                    "rest_port": self._rest_port,
-                    "grpc_port": self._grpc_port,
-                    "tls": self._settings.tls_cert is not None,
-                }
-            )
-        )
-        draft.replace(file)
+        try:
+            draft.write_text(json.dumps(told))
+            draft.replace(file)
+        except OSError as error:
+            _log.error("the ready file %s cannot be written: %s", file, error.strerror)
 
     def _remove_ready_file(self) -> None:
         if self._settings.ready_file is not None:
@@ -209,11 +213,11 @@ def _front_ends() -> tuple[type[RestFrontEnd], type[GrpcFrontEnd]]:
     return RestFrontEnd, GrpcFrontEnd
 
 
-def _regions(settings: ServerSettings) -> Regions | None:
+def _regions(settings: ServerSettings) -> Registry | None:
     """Return where clients' shared memory is registered; None where they may not use any."""
     if not settings.client_shared_memory:
         return None
-    return Regions(settings.memory_mb << 20, settings.max_request_mb << 20)
+    return Registry(settings.memory_mb << 20, settings.max_request_mb << 20)
 
 
 def _begin_with(settings: ServerSettings) -> frozenset[str] | None:
@@ -221,10 +225,3 @@ def _begin_with(settings: ServerSettings) -> frozenset[str] | None:
     given = settings.load_servables or ""
     names = frozenset(name.strip() for name in given.split(",") if name.strip())
     return names if settings.model_control == EXPLICIT and "*" not in names else None
-
-
-def _raise_descriptor_limit() -> None:
-    """Connections, segments and links are descriptors: take all that the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -38,7 +38,7 @@ class Supervisor:
     ``on_condemned`` is told of a model that keeps ending its workers or cannot be loaded again,
     and why. ``silence_s`` is for how long a worker may give no sign of life (0: for ever), and
     ``memory_limit_mb`` what it may hold before it is replaced (0: no limit). ``nice`` is added to
-    the niceness of workers.
+    the niceness of workers; for ``busy_poll_us`` see ``WorkerSpec``.
     """
 
     def __init__(
@@ -50,11 +50,14 @@ class Supervisor:
         silence_s: float = 10.0,
         memory_limit_mb: int = 0,
         nice: int = 0,
+        busy_poll_us: int = 0,
     ) -> None:
         self._scheduler = scheduler
         self._memory_limit_mb = memory_limit_mb
         self._orders = OrderBook()
-        self._crew = Crew(scheduler, places, self, log_level=log_level, nice=nice)
+        self._crew = Crew(
+            scheduler, places, self, log_level=log_level, nice=nice, busy_poll_us=busy_poll_us
+        )
         self._renewal = Renewal(self._crew, self._orders, scheduler, self._not_again)
         self._trials = Trials(scheduler, self, log_level, of_background(nice))
         self._quarantine = Quarantine(scheduler, self._order_apart, log_level, nice)

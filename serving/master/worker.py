@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from serving.repository.interpreter import environment as environment_for
 from serving.scheduling.slot import Slot, SlotEvents
 from serving.scheduling.suspicion import Cause, Loss
 
+_log = logging.getLogger("serving.master")
+
 _PATH = re.compile(r"(?:/[\w.+-]+){2,}/?")
 
 
@@ -43,7 +46,8 @@ _PATH = re.compile(r"(?:/[\w.+-]+){2,}/?")
 class WorkerSpec:
     """How to start a worker, for a place. ``data_limit_mb`` 0 sets no limit.
 
-    ``nice`` is added to the server's niceness.
+    ``nice`` is added to the server's niceness. It looks out for runs for ``busy_poll_us`` before
+    it falls asleep, where that pays.
     """
 
     name: str
@@ -53,6 +57,7 @@ class WorkerSpec:
     data_limit_mb: int = 0
     expendable: bool = False
     nice: int = 0
+    busy_poll_us: int = 0
 
 
 class DeviceFailed(LoadError):
@@ -87,6 +92,7 @@ class UnreadyWorker:
             begun = take(words, environment) or launch(words, self._spec.slots, environment)
         except OSError as error:
             problem = os.strerror(error.errno or 0)
+            _log.error("%s cannot be run: %s", words[0], problem)  # a client is told of no path
             raise Unavailable(f"a worker could not be started: {problem}") from error
         worker.connect(begun)
         try:
@@ -109,7 +115,10 @@ class UnreadyWorker:
 
     def _words(self) -> list[str]:
         spec, place = self._spec, self._spec.place
-        words = words_for(spec.name, spec.log_level, place.interpreter, place.device, place.backend)
+        words = words_for(
+            spec.name, spec.log_level, place.interpreter, place.device, place.backend,
+            spec.busy_poll_us,
+        )  # fmt: skip
         if spec.data_limit_mb:
             words += ["--data-limit-mb", str(spec.data_limit_mb)]
         if spec.expendable:
@@ -184,7 +193,7 @@ class Worker:
         for end in begun.runs:
             slot = Slot(
                 end, self._slot_events, self._closed, self._cancel, self.models, self.name,
-                self.gears, self.device,
+                self.gears, self.device, self.spec.busy_poll_us if len(begun.runs) == 1 else 0,
             )  # fmt: skip
             slot.start()
             self.slots.append(slot)

@@ -27,7 +27,12 @@ class WorkerProcess(NamedTuple):
 
 
 def words_for(
-    name: str, log_level: str, interpreter: str, device: Device, backend: str
+    name: str,
+    log_level: str,
+    interpreter: str,
+    device: Device,
+    backend: str,
+    busy_poll_us: int = 0,
 ) -> list[str]:
     """Return the words that start a worker of a place."""
     words = [
@@ -39,6 +44,8 @@ def words_for(
     if device.kind != "cpu":
         words += ["--device", device.kind, "--device-index", str(device.index)]
         words += ["--backend", backend]
+    if busy_poll_us:
+        words += ["--busy-poll-us", str(busy_poll_us)]
     return words
 
 

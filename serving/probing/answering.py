@@ -7,7 +7,8 @@ import os
 import sys
 from typing import Any, Callable, Dict, Mapping
 
-Probe = Callable[[], Dict[str, Any]]
+Probe = Callable[..., Dict[str, Any]]
+"""Takes what its question holds besides ``id`` and ``probe``."""
 
 
 class Absent(Exception):
@@ -22,14 +23,15 @@ def serve(probes: Mapping[str, Probe]) -> None:
         for line in sys.stdin:
             if line.strip():
                 question = json.loads(line)
-                found = _asked(probes, str(question.get("probe")))
-                answers.write(json.dumps({"id": question["id"], "found": found}) + "\n")
+                number, name = question.pop("id"), str(question.pop("probe"))
+                found = _asked(probes, name, question)
+                answers.write(json.dumps({"id": number, "found": found}) + "\n")
                 answers.flush()
 
 
-def _asked(probes: Mapping[str, Probe], name: str) -> Dict[str, Any]:
+def _asked(probes: Mapping[str, Probe], name: str, details: Dict[str, Any]) -> Dict[str, Any]:
     try:
-        return probes[name]()
+        return probes[name](**details)
     except Absent as absent:
         return {"problem": str(absent)}
     except ImportError as error:

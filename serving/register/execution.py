@@ -1,7 +1,9 @@
 """Runs one stage's function on instances: alone or many at a time, and one's failure is one's own.
 
-Called by stage workers, for one run at a time. A function that cannot take a batch as a whole is
-called again for each of its instances: a bad one must not fail what happened to wait beside it.
+Called by stage workers, for one run at a time. Whatever a function raises (GeneratorExit and
+CancelledError, too) is the failure of its instance and never the worker's end. A function that
+cannot take a batch as a whole is called again for each of its instances: a bad one must not fail
+what happened to wait beside it.
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ from serving.tensor import Tensor
 Instance = Tuple[Tensor, ...]
 Outcome = Union[Instance, str]
 """What the function gave for an instance, or the text of its failure."""
-
-_CAUGHT = (Exception, SystemExit, KeyboardInterrupt)
 
 
 def run(
@@ -57,7 +57,7 @@ class _Stage:
         """Call the function with one instance's values."""
         try:
             return self._outcome(self._call(*map(to_python, instance)))
-        except _CAUGHT as error:
+        except BaseException as error:
             return self._failure(error)
 
     def together(self, instances: Sequence[Instance]) -> List[Outcome]:
@@ -68,7 +68,7 @@ class _Stage:
             answers = self._call(tuple(tuple(map(to_python, i)) for i in instances))
             for answer in itertools.islice(self._each(answers, count), count):
                 outcomes.append(self._outcome(answer))
-        except _CAUGHT as error:
+        except BaseException as error:
             failure = self._failure(error)
         else:
             if len(outcomes) == count:
@@ -129,7 +129,15 @@ class _Stage:
         _log(self._title, error)
         if isinstance(error, SystemExit):
             return f"the function left with sys.exit({error.code!r})"
+        return _text(error)
+
+
+def _text(error: BaseException) -> str:
+    """Return what an exception says, or else its name: some cannot be turned into text."""
+    try:
         return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
 
 
 def _log(title: str, error: BaseException) -> None:

@@ -6,6 +6,7 @@ One process runs one version of a servable; where its modules come from is in ``
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
 import types
@@ -14,15 +15,22 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping
 
 from serving.definition import Definition
-from serving.errors import LoadError
-from serving.register import package, registry, sources
+from serving.errors import LoadError, did_you_mean
+from serving.register import package, registry, slow_import, sources
 from serving.register.builtin import BUILTIN_CALLS
+from serving.register.place import place_of
 
 CONFIG = "servable_config"
 COMPAT = Path(__file__).parent / "compat"
 """The folder that holds ``mindspore_serving``, an import name for this package."""
 
 _THEIRS = "mindspore_serving"
+_NAME = re.compile("cannot import name '([^']*)'")
+_OWN = "what there is: from serving.register import declare_model, register_method, add_stage"
+_INSTALL = (
+    "install it in the server's environment, or name an interpreter that has it: python under "
+    "[stages] in servable.toml"
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,9 @@ def load(folder: Path, name: str) -> Registered:
     _prefer_compat()
     with registry.opened(name) as found:
         try:
-            package.load(folder, name, CONFIG, files)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            with slow_import.told(folder):
+                package.load(folder, name, CONFIG, files)
+        except BaseException as error:
             traceback.print_exc()
             raise _explained(error, folder) from None
     definition = found.definition(sources.fingerprint(folder, files))
@@ -91,24 +100,31 @@ def _explained(error: BaseException, folder: Path) -> LoadError:
     text = str(error).replace(f"{folder.parent}/", "")
     fix = ""
     if isinstance(error, SyntaxError):
-        where = _place(error.filename or "", error.lineno or 0, folder)
+        where = place_of(error.filename or "", error.lineno or 0, folder)
         text = error.msg
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        places = [_place(frame.filename, frame.lineno or 0, folder) for frame in frames]
+        places = [place_of(frame.filename, frame.lineno or 0, folder) for frame in frames]
         where = next((place for place in reversed(places) if place), "")
     if isinstance(error, SystemExit):
         text = f"the file left with sys.exit({error.code!r})"
-    if isinstance(error, ModuleNotFoundError):
-        fix = "install it where stages run"
+    if isinstance(error, ImportError):
+        text = text.replace(f" ({error.path})", "")
+        fix = _import_fix(error, folder)
     said = f"{kind}: {text}" if text else kind
     return LoadError(f"{where}: {said}" if where else said, where=where, fix=fix)
 
 
-def _place(filename: str, line: int, folder: Path) -> str:
-    """Return ``servable/file.py:12`` for a file of the model repository, else nothing."""
-    try:
-        path = Path(filename).relative_to(folder.parent)
-    except ValueError:
+def _import_fix(error: ImportError, folder: Path) -> str:
+    """Say where what is not there belongs."""
+    name = error.name or ""
+    top = name.partition(".")[0]
+    if top in (_THEIRS, "serving"):
+        given = _NAME.match(error.msg or "")
+        offered = getattr(sys.modules.get(name), "__all__", ())
+        return (did_you_mean(given[1], offered) if given else "") or _OWN
+    if not isinstance(error, ModuleNotFoundError):
         return ""
-    return f"{path}:{line}"
+    if top == folder.name or top == "servable_" + folder.name.replace(".", "_"):
+        return "put the module into the servable's folder, or correct its name"
+    return _INSTALL

@@ -12,20 +12,12 @@ from typing import Any, Callable, List, Optional, Tuple, TypeVar, Union
 from serving.definition import INPUTS, Kind, Method, Node, Ref
 from serving.register import checks, registry
 from serving.register.model import Model
+from serving.register.placeholder import Placeholder
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _PLACEHOLDER = "is a placeholder for data and must come from the method inputs or the outputs of "
+_WRAP = " (wrap it in a function: def stage(x): return ...)"
 _FIXED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-class Placeholder:
-    """Stands for a value while a method is registered: an input of it, or an output of a stage."""
-
-    __slots__ = ("draft", "ref")
-
-    def __init__(self, draft: "Draft", ref: Ref) -> None:
-        self.draft = draft
-        self.ref = ref
 
 
 class Draft:
@@ -46,7 +38,9 @@ class Draft:
         """Return where values come from. Raises RuntimeError for what is no placeholder."""
         for value in values:
             if not isinstance(value, Placeholder) or value.draft is not self:
-                raise RuntimeError(f"Each value {subject} {_PLACEHOLDER}add_stage")
+                raise RuntimeError(
+                    f"Each value {subject} {_PLACEHOLDER}add_stage, now is {type(value).__name__}"
+                )
         return tuple(value.ref for value in values)
 
 
@@ -70,6 +64,11 @@ def register_method(
     The function is called once, here, with placeholders, which it may pass to ``add_stage`` and
     return. Raises RuntimeError.
     """
+    if inspect.isfunction(output_names):
+        raise RuntimeError(
+            "Parameter 'output_names' should be str or tuple/list of str, but actually <class "
+            f"'function'> (write @register_method(output_names=...) above {output_names.__name__})"
+        )
     names = checks.texts("output_names", output_names)
 
     def register(function: _F) -> _F:
@@ -139,6 +138,7 @@ def _stage(
         known.check_model(stage.model_key, inputs, outputs)
         return Kind.MODEL, stage.model_key
     if inspect.isfunction(stage) or inspect.ismethod(stage):
+        _check_kind(stage, batch_size)
         if batch_size is None:
             _check_parameters(stage, inputs)
         else:
@@ -147,7 +147,22 @@ def _stage(
     if isinstance(stage, str):
         known.check_builtin(method, stage, inputs, outputs)
         return Kind.BUILTIN, stage
-    raise RuntimeError(f"{failed}function or Model returned by declare_model, now is {type(stage)}")
+    fix = "" if isinstance(stage, Placeholder) or not callable(stage) else _WRAP
+    raise RuntimeError(
+        f"{failed}function or Model returned by declare_model, now is {type(stage)}{fix}"
+    )
+
+
+def _check_kind(function: Callable[..., Any], batch_size: Optional[int]) -> None:
+    """Refuse functions whose every call would fail."""
+    name = function.__name__
+    if inspect.iscoroutinefunction(function):
+        raise RuntimeError(f"function {name} is async; stages are plain functions (write 'def')")
+    if batch_size is None and inspect.isgeneratorfunction(function):
+        raise RuntimeError(
+            f"function {name} yields, which is for stages that get many instances at a time "
+            "(return its outputs, or give add_stage a batch_size)"
+        )
 
 
 def _check_parameters(function: Callable[..., Any], inputs: int) -> None:

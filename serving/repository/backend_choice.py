@@ -137,6 +137,10 @@ def _choice(
         found = second
     if not artifact.runnable and (found.needs_onnx or artifact.format is Format.ONNX):
         return artifact.reason or "it cannot be read"
+    if artifact.refusal and found.backend == artifact.backend:
+        return artifact.refusal
+    if artifact.refusal and second is not None and second.backend == artifact.backend:
+        second = None
     if artifact.format is Format.MINDIR_ENCRYPTED and found.builder and not keeps_plain:
         return (
             "what is built for the device would lie in the cache folder unencrypted (set "

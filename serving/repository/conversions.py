@@ -63,7 +63,7 @@ class Conversions:
         self._cache_dir = cache_dir / _FOLDER
         self._limit_bytes = limit_mb << 20
         name = f"serving-{os.getpid()}-{secrets.token_hex(8)}"
-        self._scratch = Path(tempfile.gettempdir()) / name
+        self._scratch = _temporary() / name
 
     def ask(self, path: Path, settings: ServableSettings, *, free: bool = False) -> Kept:
         """Return the question about a servable's model file; settle it with the answer.
@@ -89,3 +89,14 @@ class Conversions:
         """Remove the temporary folder, if one had to be made."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self._scratch)
+
+
+def _temporary() -> Path:
+    """Return the folder for temporary ones; it need not be one that can be written.
+
+    Most servers never use it: on a read-only system only the model that does is refused.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path("/tmp")

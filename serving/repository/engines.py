@@ -88,7 +88,8 @@ class Engines:
         backends: Mapping[str, BackendSettings],
         nice: int = 0,
     ) -> None:
-        self._entries = KeptEntries(cache_dir / _FOLDER, limit_mb << 20, _LABEL)
+        self._folder = cache_dir / _FOLDER
+        self._entries = KeptEntries(self._folder, limit_mb << 20, _LABEL)
         self._limit_bytes = limit_mb << 20
         self._backends = backends
         self._nice = nice
@@ -144,8 +145,9 @@ class Engines:
             return await self._make(self._entries, helper, identity, question, tell)
         except OSError as error:
             _LOG.warning(
-                "the cache folder cannot be used (%s): an engine is built into a temporary folder, "
-                "and again at every start", os.strerror(error.errno or 0),
+                "the cache folder %s cannot be used (%s): an engine is built into a temporary "
+                "folder, and again at every start (let this user write there, make room, or name "
+                "another with --cache-dir)", self._folder, os.strerror(error.errno or 0),
             )  # fmt: skip
         return await self._make(self._temporary(), helper, identity, question, tell)
 

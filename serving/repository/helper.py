@@ -23,6 +23,9 @@ from serving.repository.priority import give_way
 
 _LOG = logging.getLogger(__name__)
 
+NOT_STARTED = "could not be started"
+"""How the text of a HelperFailed begins where there never was a process."""
+
 _MAX_ANSWER_BYTES = 64 << 20
 _STDERR_KEPT_BYTES = 8 << 10
 _GOODBYE_S = 1.0
@@ -176,7 +179,9 @@ class Helper:
                 preexec_fn=os.setpgrp,
             )
         except OSError as error:
-            raise HelperFailed(f"could not be started: {os.strerror(error.errno or 0)}") from None
+            problem = os.strerror(error.errno or 0)
+            _LOG.error("%s cannot be run: %s", self._command[0], problem)
+            raise HelperFailed(f"{NOT_STARTED}: {problem}") from None
         give_way(self._process.pid, self._nice)
         assert self._process.stderr is not None
         self._stderr_reader = asyncio.create_task(self._read_stderr(self._process.stderr))

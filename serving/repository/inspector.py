@@ -18,7 +18,13 @@ from types import TracebackType
 
 from serving.artifact import Artifact, Format
 from serving.inspection import Question
-from serving.repository.helper import Helper, HelperFailed, last_words, unreadable
+from serving.repository.helper import (
+    NOT_STARTED,
+    Helper,
+    HelperFailed,
+    last_words,
+    unreadable,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,7 +112,7 @@ async def inspect(
 
 def _reason(problem: str, said: str, path: Path) -> str:
     """Word the failure for operators, the helper's last line included but no folder's name."""
-    words = last_words(said, path)
-    return (
-        f"the inspection helper {problem}{words} (check that the file is whole; the log holds more)"
-    )
+    fix = "check that the file is whole; the log holds more"
+    if problem.startswith(NOT_STARTED):
+        fix = "the server's user must be able to run the Python interpreter that the log names"
+    return f"the inspection helper {problem}{last_words(said, path)} ({fix})"

@@ -32,13 +32,19 @@ _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy's OpenBLAS starts a thread a core, which waits for work with all its might for 60 ms."""
 
 
+_NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
+"""ONNX Runtime's official builds report to their maker over HTTPS, from a file in the home folder
+that numbers the machine, unless this is set before they are imported."""
+
+
 def environment(own: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Return the environment that a module runs in, ``own`` variables among others.
 
     A numpy.py in the working directory (perhaps a model repository) is no module of ours. None of
-    ours does with OpenBLAS what takes threads; who has set their number is obeyed.
+    ours does with OpenBLAS what takes threads, and none reports to anybody; who has set either is
+    obeyed.
     """
-    return {**_ONE_THREAD, **os.environ, **own, "PYTHONSAFEPATH": "1"}
+    return {**_ONE_THREAD, **_NO_TELEMETRY, **os.environ, **own, "PYTHONSAFEPATH": "1"}
 
 
 def import_numpy() -> None:

@@ -74,7 +74,7 @@ def read_root(entries: Sequence[Entry]) -> RootLayout:
     folders: list[str] = []
     files: dict[str, list[Entry]] = {}
     refused: list[tuple[str, str]] = []
-    notes: list[str] = _misplaced(entries)
+    notes: list[str] = misplaced(entries)
     split = _split_models(entries)
     for entry in entries:
         if entry.kind is Kind.FOLDER and not names.is_quiet_folder(entry.name):
@@ -95,6 +95,8 @@ def read_root(entries: Sequence[Entry]) -> RootLayout:
             files.setdefault(name, []).append(entry)
         elif names.extension(names.unfinished(entry.name)):
             notes.append(f"{names.printable(entry.name)} is not served: still being copied?")
+        elif what := names.foreign(entry.name):
+            notes.append(f"{names.printable(entry.name)} is not served: it is {what}")
     for name in sorted(set(files) & set(folders)):
         shadowed = listing(e.name for e in files.pop(name))
         notes.append(f"{shadowed} is not served: the folder {name!r} has the same name")
@@ -171,7 +173,7 @@ def _without_versions(misnamed: Sequence[str], strays: Sequence[str]) -> str:
             f"folders {listing(strays)} are not versions: {_DIGITS} (if they are servables, "
             "pass this folder as --model-dir)"
         )
-    return "holds no version folder: " + "; ".join(problems) if problems else ""
+    return "its folder holds no version folder: " + "; ".join(problems) if problems else ""
 
 
 def _split_models(entries: Sequence[Entry]) -> dict[str, str]:
@@ -185,7 +187,8 @@ def _split_models(entries: Sequence[Entry]) -> dict[str, str]:
     return found
 
 
-def _misplaced(entries: Sequence[Entry]) -> list[str]:
+def misplaced(entries: Sequence[Entry]) -> list[str]:
+    """Say which files of a servable's folder lie in one where nobody looks for them."""
     known = (names.SETTINGS_FILE, names.TRITON_FILE, names.STAGES_FILE)
     return [
         f"{e.name} is not read here: it belongs in a servable's folder"

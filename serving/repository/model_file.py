@@ -39,6 +39,7 @@ def choose_model(
 ) -> Choice:
     """Choose ``model_file`` if set, else ``model.<ext>``, else the only candidate.
 
+    Weights alone (a checkpoint) are none where there is a network's file.
     ``asked_in`` is the settings file that the version's servable has or could have.
     External data of ONNX (``model.onnx.data``), folders of a split MindIR and stray files are
     never candidates, for none of them ends like a model.
@@ -55,15 +56,16 @@ def choose_model(
     if model_file is not None:
         return _named(visible, model_file, asked_in, copying)
     candidates = [e for e in visible if e.kind is not Kind.FOLDER and names.is_model_name(e.name)]
-    preferred = [e for e in candidates if names.stem(e.name) == "model"]
-    pool = preferred or candidates
+    networks = _networks(candidates)
+    preferred = [e for e in networks if names.stem(e.name) == "model"]
+    pool = preferred or networks
     if not pool:
         return Choice("", _nothing(entries, visible))
     if len(pool) > 1:
         return Choice(
             "",
-            f"holds several models: {listing(e.name for e in pool)} (set {_KEYS[asked_in]} in "
-            f"{asked_in} to the one to serve, or move the others away)",
+            f"its folder holds several models: {listing(e.name for e in pool)} (set "
+            f"{_KEYS[asked_in]} in {asked_in} to the one to serve, or move the others away)",
         )
     others = [e.name for e in candidates if e is not pool[0]]
     notes = copying + ((f"{listing(others)} beside it is not served",) if others else ())
@@ -72,6 +74,7 @@ def choose_model(
 
 def choose_bare(candidates: Sequence[Entry]) -> Choice:
     """Choose among bare files of one name at the top of the model directory."""
+    candidates = _networks(candidates)
     if len(candidates) > 1:
         return Choice(
             "",
@@ -82,6 +85,17 @@ def choose_bare(candidates: Sequence[Entry]) -> Choice:
     if entry.outside:
         return Choice("", f"{names.printable(entry.name)} {OUTSIDE}")
     return _checked(entry, ())
+
+
+def _networks(candidates: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the candidates without those that hold weights alone, if any are left then.
+
+    Parts of a SavedModel are none beside it.
+    """
+    if any(e.name == names.SAVED_MODEL for e in candidates):
+        candidates = [e for e in candidates if e.name not in names.SAVED_MODEL_PARTS]
+    whole = [e for e in candidates if names.extension(e.name) not in names.WEIGHTS_EXTENSIONS]
+    return whole or candidates
 
 
 def _matters(entry: Entry) -> bool:
@@ -122,8 +136,14 @@ def _checked(entry: Entry, notes: tuple[str, ...]) -> Choice:
 def _nothing(entries: Sequence[Entry], visible: Sequence[Entry]) -> str:
     copying = [names.printable(e.name) for e in entries if names.unfinished(e.name)]
     if copying:
-        return f"holds no model yet, only {listing(copying)}: still being copied?"
-    if not visible:
-        return "is empty: still being copied?"
-    held = listing((names.printable(e.name) for e in visible), limit=4)
-    return f"holds no model file (known endings: {_KNOWN}); it holds {held}"
+        return f"its folder holds no model yet, only {listing(copying)}: still being copied?"
+    there = [e for e in entries if not e.name.startswith(".")]
+    if not there:
+        return "its folder is empty: still being copied?"
+    held = listing((names.printable(e.name) for e in visible or there), limit=4)
+    others = "".join(
+        f"; {names.printable(e.name)} is {what}"
+        for e in visible[:4]
+        if (what := names.foreign(e.name))
+    )
+    return f"its folder holds no model file (known endings: {_KNOWN}); it holds {held}{others}"

@@ -17,11 +17,30 @@ MODEL_EXTENSIONS = (
 )  # fmt: skip
 """Endings that make a file a candidate; what it really is, its content decides later."""
 
+SAVED_MODEL = "saved_model.pb"
+SAVED_MODEL_PARTS = ("fingerprint.pb", "keras_metadata.pb")
+"""TensorFlow's SavedModel, and files beside it that end like models and are none."""
+
+WEIGHTS_EXTENSIONS = (".ckpt", ".safetensors")
+"""Endings of files with weights alone: beside a network's file they are what it was made from."""
+
 CODE_EXTENSIONS = (
     ".py", ".so", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".txt", ".csv",
     ".tsv", ".vocab", ".npy", ".npz",
 )  # fmt: skip
 """Endings of the files beside a ``servable_config.py`` that count as part of it."""
+
+FOREIGN_EXTENSIONS = {
+    ".pt": "a PyTorch file: export the network with torch.onnx.export",
+    ".pth": "a PyTorch file: export the network with torch.onnx.export",
+    ".h5": "a Keras model: convert it to ONNX with tf2onnx",
+    ".keras": "a Keras model: convert it to ONNX with tf2onnx",
+    ".tflite": "a TensorFlow Lite model: convert it to ONNX with tf2onnx",
+    ".pkl": "a Python pickle, which is never opened: export a scikit-learn model with skl2onnx",
+    ".joblib": "a Python pickle, which is never opened: export a scikit-learn model with skl2onnx",
+    ".pdmodel": "a PaddlePaddle model: convert it to ONNX with paddle2onnx",
+}
+"""Endings of models of other frameworks, which are never candidates: what they are, the way out."""
 
 _MAX_NAME = 128
 _NAME_MARKS = frozenset("_-. ")
@@ -49,6 +68,14 @@ def stem(name: str) -> str:
 def is_model_name(name: str) -> bool:
     """Return whether a file of this name may be a model: known ending, not hidden."""
     return not name.startswith(".") and extension(name) != ""
+
+
+def foreign(name: str) -> str:
+    """Say what a model of another framework is and the way out, by its ending, or return ``""``."""
+    if name.startswith("."):
+        return ""
+    dot = name.rfind(".")
+    return FOREIGN_EXTENSIONS.get(name[dot:].lower(), "") if dot > 0 else ""
 
 
 def is_code_name(name: str) -> bool:

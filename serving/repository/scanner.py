@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def check_model_dir(model_dir: Path) -> Path:
             return root
     except NotADirectoryError:
         message = f"--model-dir {model_dir} is a file, not a folder"
-        fix = f"pass the folder that holds it: --model-dir {model_dir.absolute().parent}"
+        fix = _folder_of(model_dir.absolute())
     except FileNotFoundError:
         message = f"--model-dir {model_dir} does not exist"
         fix = "create it, or pass the folder that holds your servables"
@@ -101,6 +101,15 @@ def check_model_dir(model_dir: Path) -> Path:
         message = f"--model-dir {model_dir} cannot be read: {problem}"
         fix = "check the permissions of the folder and of those above it"
     raise ConfigError(message, code="no_model_dir", where="--model-dir", fix=fix)
+
+
+def _folder_of(file: Path) -> str:
+    """Say which folder to pass in place of a file in it; that of a version is none to pass."""
+    version = file.parent
+    if names.version_of(version.name) is None:
+        return f"pass the folder that holds it: --model-dir {version}"
+    servable = version.parent
+    return f"pass the folder that holds servable {servable.name!r}: --model-dir {servable.parent}"
 
 
 def scan(model_dir: Path, only: Set[str] | None = None) -> RepositoryScan:
@@ -134,11 +143,12 @@ class _Scanner:
                 fix=f"pass its parent: --model-dir {self._root.parent}",
             )
         found = layout.read_root(entries)
+        notes = found.notes + _version_itself(self._root, found.bare)
         servables = [self._with_example(self._servable(name)) for name in found.folders]
         servables += [self._bare(name, choose_bare(files)) for name, files in found.bare]
         servables += [ServableScan(name, reason=reason) for name, reason in found.refused]
         servables.sort(key=lambda s: s.name)
-        return RepositoryScan(self._root, tuple(servables), found.notes)
+        return RepositoryScan(self._root, tuple(servables), notes)
 
     def _servable(self, name: str) -> ServableScan:
         folder = (self._root / name).resolve()
@@ -146,7 +156,7 @@ class _Scanner:
             entries = self._list(folder)
             settings, triton = self._settings(name, folder, entries)
         except OSError as error:
-            return ServableScan(name, reason=f"cannot be read: {_problem(error)}")
+            return ServableScan(name, reason=f"its folder cannot be read: {_problem(error)}")
         except ConfigError as error:
             return ServableScan(name, reason=str(error))
         found = layout.read_servable(entries)
@@ -197,7 +207,7 @@ class _Scanner:
         try:
             outside = [e.name for e in self._list(home) if e.outside]
         except OSError as error:
-            return VersionScan(number, place, None, f"cannot be read: {_problem(error)}")
+            return VersionScan(number, place, None, f"its folder cannot be read: {_problem(error)}")
         if outside:
             reason = f"{names.printable(outside[0])} {layout.OUTSIDE}"
             return VersionScan(number, place, None, reason)
@@ -229,10 +239,12 @@ class _Scanner:
                     place, home = f"{place}/{nested}", (home / nested).resolve()
                     inner = self._list(home)
             except OSError as error:
-                reason = f"cannot be read: {_problem(error)}"
+                reason = f"its folder cannot be read: {_problem(error)}"
                 versions.append(VersionScan(number, place, None, reason))
                 continue
             choice = choose_model(inner, model_file, asked_in)
+            strays = tuple(f"{child}/{note}" for note in layout.misplaced(inner))
+            choice = replace(choice, notes=choice.notes + strays)
             versions.append(_version(number, place, home, choice))
         return tuple(sorted(versions, key=lambda v: v.version))
 
@@ -281,6 +293,16 @@ class _Scanner:
 
     def _inside(self, path: str) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self._root)
+
+
+def _version_itself(root: Path, bare: Sequence[tuple[str, Sequence[Entry]]]) -> tuple[str, ...]:
+    """Remark on a model directory that is called like a version and holds a model file."""
+    if names.version_of(root.name) is None or not bare:
+        return ()
+    return (
+        f"the model directory is called like a version, {root.name}, and each model file in it is "
+        "a servable of its own: if it is the version of one, pass the folder two levels above it",
+    )
 
 
 def _version(number: int, place: str, folder: Path, choice: Choice) -> VersionScan:

@@ -20,8 +20,8 @@ TENSORRT = ("tensorrt_plan", "tensorrt")
 _RUNS_HERE = ("onnxruntime_onnx", "onnxruntime", "", *TENSORRT)
 
 _ENSEMBLE = (
-    "is a pipeline of other models, which this server does not run (serve the steps by themselves "
-    "and call them one after the other)"
+    "is a pipeline of other models, which is written otherwise here (put the models of its steps "
+    "into one version folder and chain them in a servable_config.py: docs/pipelines.md)"
 )
 _TENSORFLOW = "is a TensorFlow model (export it to ONNX with tf2onnx)"
 _PLATFORMS = {
@@ -31,10 +31,13 @@ _PLATFORMS = {
     "tensorflow": _TENSORFLOW,
     "pytorch_libtorch": "is a TorchScript model (export it with torch.onnx.export)",
     "pytorch": "is a PyTorch model (export it with torch.onnx.export)",
-    "python": "is Python code (serve the model it calls as ONNX, and do the rest in the client)",
+    "python": (
+        "is Python code for Triton's own interface (serve the model it calls as ONNX, and the rest "
+        "as functions of a servable_config.py: docs/pipelines.md)"
+    ),
     "openvino": "is an OpenVINO model (serve the ONNX file it was converted from)",
     "fil": "is a forest of trees (export it to ONNX with skl2onnx or onnxmltools)",
-    "dali": "is a DALI pipeline (do that preparation in the client)",
+    "dali": "is a DALI pipeline (write it as functions of a servable_config.py: docs/pipelines.md)",
     "vllm": "is a language model for vLLM, which this server does not run",
     "tensorrtllm": "is a language model for TensorRT-LLM, which this server does not run",
 }

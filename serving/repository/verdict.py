@@ -96,7 +96,8 @@ def _refusal(
             f"{file} has it loaded on {', '.join(settings.instances.kinds)} (instances), and the "
             f"server has {', '.join(kinds)} (start it with other --devices)"
         )
-    if settings.backend is not None and artifact.runnable and tuple(kinds) == ("cpu",):
+    other = settings.backend not in (None, artifact.backend)
+    if other and artifact.runnable and tuple(kinds) == ("cpu",):
         return (
             f"{file} asks for backend {settings.backend!r}, but this {artifact.format.value} "
             f"file runs on {artifact.backend!r} on the server's only device, a CPU (remove the "

@@ -36,6 +36,11 @@ class Admission:
     nbytes: int
     has_strings: bool
 
+    def ordered(self, request: InferRequest) -> tuple[Tensor, ...]:
+        """Return the inputs of a request of this look in the signature's order."""
+        given, order = request.inputs, self.order
+        return given if order is None else tuple([given[i] for i in order])
+
 
 def look(request: InferRequest) -> Look:
     """Return what a verdict depends on."""
@@ -145,7 +150,7 @@ def _check_tensor(
                 f"input {spec.name!r} has the wrong number of axes",
                 code="wrong_rank",
                 where=f"inputs.{spec.name}",
-                expected=f"more than {axis} axes: axis {axis} counts the rows",
+                expected=f"an axis {axis}, which counts the rows",
                 given=f"shape {shape_text(tensor.shape)}",
             )
         return

@@ -30,7 +30,7 @@ class Waiting(NamedTuple):
     long the first has waited and ``quiet_s`` how long ago the last came. ``closed`` says that
     no more may join the head, ``lingers`` that the event loop may be about to bring some.
     A run takes ``fixed_s`` and ``row_s`` for each row (0: not known), and the slot has lately been
-    ``busy`` for such a part of the time.
+    ``busy`` for such a part of the time. Callers who are divided into relays have ``relay_rows``.
     """
 
     rows: Sequence[int]
@@ -46,6 +46,7 @@ class Waiting(NamedTuple):
     fixed_s: float = 0.0
     row_s: float = 0.0
     busy: float = 1.0
+    relay_rows: int = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def decide(waiting: Waiting, slots: int, limits: Limits) -> Decision:
     if waiting.lingers and not waiting.closed and total < min(most, waiting.best_rows):
         return Decision(wait_s=0.0)
     inside = total + waiting.running_rows + waiting.expected_rows
-    share = -(-inside // max(1, slots))
+    share = min(-(-inside // max(1, slots)), waiting.relay_rows)
     if not limits.max_queue_delay_s:
         share = min(share, _soonest(waiting, slots))
     share = max(1, min(most, waiting.best_rows, share))

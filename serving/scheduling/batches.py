@@ -38,11 +38,14 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return iter(self._pending)
 
-    def joinable(self, shape: ShapeClass) -> int:
-        """Return how many rows may come as one ticket now: those that join the open batch."""
+    def joinable(self, shape: ShapeClass, unit: int = 1) -> int:
+        """Return how many callers may come as one ticket now: those that join the open batch.
+
+        Each has ``unit`` rows.
+        """
         batch = self._open.get((shape,))
         room = 0 if batch is None else batch.buffer.room
-        return min(room, self._max_batch) or self._max_batch
+        return min(room, self._max_batch) // unit or self._max_batch // unit
 
     def head(self) -> Batch | None:
         """Return the first in which a request may run."""

@@ -11,15 +11,20 @@ from __future__ import annotations
 LONGEST_S = 2e-3
 
 _WEIGHT = 1 / 8
+_LIKELY = 0.75
+"""Callers who come back do so nearly always; at random every other one may come in time, too."""
 _GAPS = 4
 _LEAST_S = 50e-6
 
 
 class Company:
-    """Learns from arrivals and departures of rows; ``now`` is monotonic seconds."""
+    """Learns from arrivals and departures of rows; ``now`` is monotonic seconds.
+
+    ``peak`` is the most rows that were inside since company was last waited for in vain.
+    """
 
     def __init__(self) -> None:
-        self._peak = 0
+        self.peak = 0
         self._right = 0.0
         self._gap_s = 0.0
         self._watched_from: float | None = None
@@ -34,7 +39,7 @@ class Company:
         if gap_s < LONGEST_S:
             self._gap_s += (gap_s - self._gap_s) * _WEIGHT
         self.quiet_since = now
-        self._peak = max(self._peak, rows_inside)
+        self.peak = max(self.peak, rows_inside)
 
     def answered(self, now: float) -> None:
         """Callers were answered: from here on they may be on their way back."""
@@ -42,14 +47,14 @@ class Company:
 
     def left(self, now: float, rows_inside: int, patience_s: float) -> None:
         """A run was sent and nothing is left: note whether the next one would have come in time."""
-        if rows_inside < self._peak and self._watched_from is None:
+        if rows_inside < self.peak and self._watched_from is None:
             self._watched_from = now
             self._patience_s = min(patience_s, LONGEST_S)
 
     def in_vain(self, rows_inside: int) -> None:
         """A wait ended with nobody having come."""
         self._learn(False)
-        self._peak = rows_inside
+        self.peak = rows_inside
 
     def patience_s(self, gain_s: float) -> float:
         """Return how long to wait for the next arrival, where joining saves ``gain_s``.
@@ -61,7 +66,7 @@ class Company:
 
     def expected(self, rows_inside: int) -> int:
         """Return how many rows are likely to come within a moment."""
-        return max(0, self._peak - rows_inside) if self._right > 0.5 else 0
+        return max(0, self.peak - rows_inside) if self._right > _LIKELY else 0
 
     def _learn(self, right: bool) -> None:
         self._right += (right - self._right) * _WEIGHT

@@ -9,6 +9,7 @@ from __future__ import annotations
 _WEIGHT = 1 / 8
 _SHORTEST_S, _LONGEST_S = 0.05, 30.0
 _UNKNOWN_S = 1.0
+_SHORTEST_SAID_S = 0.01
 
 
 class Drain:
@@ -33,10 +34,15 @@ class Drain:
         return self._row_s * rows if self._row_s else None
 
     def text(self, rows: int) -> str:
-        """Return ``about 1.2 s of waiting`` for a message, or nothing before it is known."""
+        """Return ``about 1.2 s of waiting`` for a message.
+
+        Nothing before it is known, and where nobody is to be waited for.
+        """
         wait_s = self.wait_s(rows)
-        if wait_s is None:
+        if not wait_s:
             return ""
+        if wait_s < _SHORTEST_SAID_S:
+            return f"less than {_SHORTEST_SAID_S:g} s of waiting"
         shown = f"{wait_s:.2g} s" if wait_s < 10 else f"{wait_s:.0f} s"
         return f"about {shown} of waiting"
 

@@ -56,7 +56,7 @@ def _untied(piece: Piece) -> list[Piece]:
     singles = piece.ticket.untie()
     if singles[0] is piece.ticket:
         return [piece]
-    return [Piece(single, 0, 1, 0) for single in singles]
+    return [Piece(single, 0, single.rows, 0) for single in singles]
 
 
 class Flights(dict[int, Flight]):

@@ -6,8 +6,6 @@ the queue is only for what found no buffer, and is ordered by priority, deadline
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,7 +21,9 @@ from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.drain import Drain
 from serving.scheduling.pace import Pace
 from serving.scheduling.piece import Piece
+from serving.scheduling.queue import Queue
 from serving.scheduling.refusal import full_queue
+from serving.scheduling.relays import Relays
 from serving.scheduling.sheaf import Sheaf
 from serving.scheduling.slot import Slot
 from serving.scheduling.speeds import Speeds
@@ -79,17 +79,17 @@ class Line:
         self.outstanding = 0
         self._arena = arena
         self._crowd = Crowd(CrowdLimits()) if crowd is None else crowd
-        self._instance_rows = instance_rows
+        self.instance_rows = instance_rows
         self._verdicts: dict[Look, tuple[Admission, ShapeClass]] = {}
         self._shapes: dict[tuple[object, ...], ShapeClass] = {}
         self.batches = Batches(arena, description.batch.batched, self.max_batch, self.fixed)
-        self._queue: list[tuple[int, float, int, Ticket]] = []
-        self._arrival = itertools.count()
+        self._queue = Queue()
         self._running = 0
         self._running_rows = 0
         self._company = Company()
         self._drain = Drain()
         self._pace = Pace()
+        self._relays = Relays()
         self.on_wait: Callable[[Line], None] = lambda _line: None
 
     def served_by(self, slots: int, spare: int) -> None:
@@ -146,27 +146,41 @@ class Line:
 
     @property
     def ties_rows(self) -> bool:
-        """Whether callers of one row each may come as one ticket."""
+        """Whether callers of one instance each may come as one ticket."""
         axes = self.description.batch
-        return axes.batched and axes.inputs == (0,) and not self.fixed
+        rows = axes.batched and all(axis == 0 for axis in axes.inputs) and not self.fixed
+        return rows and self.instance_rows <= self.max_batch
 
     @property
     def prospect(self) -> str:
         """How many wait here, and how long that takes as far as is known; for messages."""
         about = self._drain.text(self._ahead)
-        return f"{self.waiting} requests waiting" + (f", {about}" if about else "")
+        waiting = "1 request" if self.waiting == 1 else f"{self.waiting} requests"
+        return f"{waiting} waiting" + (f", {about}" if about else "")
 
     @property
     def _ahead(self) -> int:
         """Rows that are run before those of a request that comes now."""
         return self._waiting_rows + self._running_rows
 
+    @property
+    def queued(self) -> bool:
+        """Whether there are some for whom there were no rows yet."""
+        return bool(self._queue)
+
     def take(self, ticket: Ticket) -> None:
         """Take a ticket in: into rows if a buffer is free, else into the queue."""
         if self._queue or not self.batches.place(ticket, running=self._running > 0):
-            self._enqueue(ticket)
+            self._queue.add(ticket)
         self._entered(ticket)
         self._company.arrived(ticket.born, self._ahead)
+
+    def untie(self, sheaf: Sheaf) -> None:
+        """Let the callers of a sheaf that waits each wait by themselves."""
+        if sheaf.batch is not None:
+            sheaf.batch.untie()
+        else:
+            self._queue.untie(sheaf)
 
     def retake(self, ticket: Ticket) -> None:
         """Take back a ticket whose run failed for no fault of its own: it runs alone now."""
@@ -190,7 +204,7 @@ class Line:
         Returns a ticket that can never have one, because it alone is over the budget.
         """
         while self._queue:
-            ticket = self._queue[0][3]
+            ticket = self._queue.first(self._room_for)
             try:
                 if ticket.waiting and not self.batches.place(ticket, running=self._running > 0):
                     return None
@@ -198,7 +212,7 @@ class Line:
                 if self._arena.used_bytes and not self.batches.buffers:
                     return None  # memory of other servables will come free
                 return ticket, error
-            heapq.heappop(self._queue)
+            self._queue.pop()
         return None
 
     # -- going out ----------------------------------------------------------------------------
@@ -207,6 +221,28 @@ class Line:
         """Return when the first committed ticket came, or None if nothing can run."""
         head = self.batches.head()
         return None if head is None else head.tickets[0].born
+
+    def lone(self, now: float, turn_s: float) -> Batch | None:
+        """Return the batch of the only request that is inside, where it is to run at once.
+
+        That is what is decided of one whom nobody is expected to join: there is nothing to weigh.
+        None where it takes more to tell; for ``turn_s`` see Pace.
+        """
+        delay_s = self.limits.max_queue_delay_s
+        batch = self.batches.head()
+        if batch is None or delay_s or self.fixed or self._limited or self.speeds is not None:
+            return None
+        ticket = batch.tickets[0]
+        rows = ticket.rows
+        if self._ahead != rows or rows > self.max_batch or ticket.dispatched or batch.elsewhere:
+            return None
+        if delay_s is None:
+            if self._company.expected(rows):
+                return None
+            best = batch.shape.cost.best_rows(self.max_batch, rows, rows)
+            if rows < best and self._pace.lingers(now, turn_s, rows):
+                return None
+        return batch
 
     def waiting_view(self, now: float, turn_s: float, slot: Slot) -> tuple[Batch, Waiting] | None:
         """Return the batch whose turn it is, as the batcher sees it for a free slot.
@@ -224,11 +260,18 @@ class Line:
             if ticket.callers == 1:
                 rows.append(ticket.rows - ticket.dispatched)
             else:
-                rows += [1] * ticket.rows
+                rows += [self.instance_rows] * ticket.callers
         cost = head.shape.cost
         inside = self._ahead
         learns = self.limits.max_queue_delay_s is None
-        best = self.fixed or cost.best_rows(self.max_batch)
+        expected = self._company.expected(inside) if learns else 0
+        best = self.fixed or cost.best_rows(
+            self.max_batch, self._waiting_rows + expected, rows[0] if rows else 1
+        )
+        busy = slot.occupancy.share(now)
+        relay_rows = self.max_batch
+        if learns and not self.fixed:
+            relay_rows = self._relays.rows(self._company.peak, self.slots, busy, cost.fixed_s)
         return head, Waiting(
             rows,
             self._waiting_rows,
@@ -236,15 +279,16 @@ class Line:
             not head.open,
             self._running_rows,
             best,
-            self._company.expected(inside) if learns else 0,
+            expected,
             now - self._company.quiet_since,
             self._company.patience_s(cost.fixed_s),
             learns
-            and self._waiting_rows < best
+            and self._waiting_rows < min(best, relay_rows)
             and self._pace.lingers(now, turn_s, self._waiting_rows),
             cost.fixed_s,
             0.0 if self.fixed or self.gears_on(slot) else cost.row_s,
-            slot.occupancy.share(now),
+            busy,
+            relay_rows,
         )
 
     def overdue(self, now: float) -> list[Ticket]:
@@ -273,6 +317,7 @@ class Line:
         self._running -= 1
         self._running_rows -= rows
         self._drain.landed(rows, now, busy=self.waiting > 0)
+        self._relays.landed(rows, self._ahead, now)
         self._company.answered(now)
 
     def answered(self, now: float) -> None:
@@ -318,7 +363,7 @@ class Line:
         """Iterate over all tickets that wait, in rows or in the queue."""
         for batch in list(self.batches):
             yield from list(batch.tickets)
-        yield from [entry[3] for entry in list(self._queue) if entry[3].waiting]
+        yield from self._queue
 
     # -- what has happened here ----------------------------------------------------------------
 
@@ -329,14 +374,14 @@ class Line:
         return VersionStatistics(
             servable=self.description.servable,
             version=self.description.version,
-            rows=counted.rows // self._instance_rows,
+            rows=counted.rows // self.instance_rows,
             success_ns=round(counted.success_s * 1e9),
             queue_ns=round(counted.queue_s * 1e9),
             input_ns=counted.input_ns,
             infer_ns=counted.infer_ns,
             output_ns=counted.output_ns,
             latencies=tuple(counted.latencies),
-            runs=counted.by_size(self._instance_rows),
+            runs=counted.by_size(self.instance_rows),
             failed_runs=counted.failed_runs,
             last_run_ms=round((clock_s - ago_s) * 1e3) if counted.sizes else 0,
             failures=unanswered(counted.failed),
@@ -344,7 +389,7 @@ class Line:
             refusals=unanswered(counted.refused),
             unfinished=self.outstanding,
             waiting=self.waiting,
-            waiting_rows=self._waiting_rows // self._instance_rows,
+            waiting_rows=self._waiting_rows // self.instance_rows,
             waiting_bytes=self.waiting_bytes,
         )
 
@@ -355,7 +400,11 @@ class Line:
         ticket.restart()
         self._entered(ticket)
         if not self.batches.place(ticket, running=self._running > 0):
-            self._enqueue(ticket)
+            self._queue.add(ticket)
+            self.on_wait(self)
+
+    def _room_for(self, sheaf: Sheaf) -> int:
+        return self.batches.joinable(sheaf.shape, self.instance_rows)
 
     def _entered(self, ticket: Ticket) -> None:
         self.waiting += ticket.callers
@@ -363,15 +412,8 @@ class Line:
         self._waiting_rows += ticket.rows
         self._limited += ticket.request.deadline is not None
         self._crowd.entered(ticket.nbytes, ticket.callers)
-        if self.waiting == ticket.callers:
+        if self._queue or self.waiting == ticket.callers:
             self.on_wait(self)
-
-    def _enqueue(self, ticket: Ticket) -> None:
-        deadline = ticket.request.deadline
-        key = float("inf") if deadline is None else deadline
-        priority = -1 if ticket.alone else ticket.request.priority
-        for single in ticket.untie():
-            heapq.heappush(self._queue, (priority, key, next(self._arrival), single))
 
     def _left(self, ticket: Ticket) -> None:
         if ticket.waiting:

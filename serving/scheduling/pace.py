@@ -15,7 +15,9 @@ _REST_S = 20e-6
 _IDLE_TURN_S = 5e-6
 """Between two pumps an empty turn of the loop takes 1 µs; one that reads a socket, ten."""
 
-_TRIED_EVERY = 8
+_TRIED_EVERY = (8, 32)
+"""While it is of no use: at first, and in the end; it doubles with each that was in vain."""
+
 _WEIGHT = 1 / 8
 
 
@@ -25,6 +27,7 @@ class Pace:
     def __init__(self) -> None:
         self._right = 0.0
         self._asked = 0
+        self._every = _TRIED_EVERY[0]
         self._rows = 0
         self._since: float | None = None
         self._busy_until = 0.0
@@ -36,7 +39,7 @@ class Pace:
         """
         if self._since is None:
             self._asked += 1
-            if self._right <= 0.5 and self._asked % _TRIED_EVERY:
+            if self._right <= 0.5 and self._asked % self._every:
                 return False
             self._since = self._busy_until = now
             self._rows = rows
@@ -48,5 +51,7 @@ class Pace:
     def sent(self, rows: int) -> None:
         """A run goes; ``rows`` waited when it was decided on."""
         if self._since is not None:
-            self._right += ((rows > self._rows) - self._right) * _WEIGHT
+            right = rows > self._rows
+            self._right += (right - self._right) * _WEIGHT
+            self._every = _TRIED_EVERY[0] if right else min(2 * self._every, _TRIED_EVERY[1])
             self._since = None

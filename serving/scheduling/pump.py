@@ -23,7 +23,7 @@ from serving.gears import next_gear
 from serving.scheduling import afar
 from serving.scheduling.alarm import Alarm
 from serving.scheduling.batch import Batch, ShapeClass
-from serving.scheduling.batcher import decide
+from serving.scheduling.batcher import Decision, decide
 from serving.scheduling.filling import limits_on, part_on
 from serving.scheduling.flight import Flight, Flights
 from serving.scheduling.line import Line
@@ -32,6 +32,7 @@ from serving.scheduling.placement import SlotView, choose
 from serving.scheduling.slot import Slot
 from serving.scheduling.suspicion import RunTerms
 from serving.scheduling.ticket import Ticket
+from serving.scheduling.turns import Turns
 
 _log = logging.getLogger("serving.scheduler")
 
@@ -69,7 +70,9 @@ class Pump:
         self._slots = slots
         self._terms = terms
         self._refusals = refusals
-        self._busy: dict[int, Line] = {}  # those in which somebody waits
+        self._turns: Turns[Line] = Turns()
+        self._waiting = self._turns.lines
+        self._queued: dict[int, Line] = {}  # those in which some have no rows yet
         self.flights = Flights()
         self._run_ids = itertools.count(1)
         self._requested = False
@@ -78,55 +81,63 @@ class Pump:
 
     def soon(self) -> None:
         """Ask for a pump at the end of this turn of the loop, if anybody waits."""
-        if self._busy and not self._requested:
+        if self._waiting and not self._requested:
             self._requested = True
-            asyncio.get_running_loop().call_soon(self.now)
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def waits(self, line: Line) -> None:
-        """Somebody waits in a line."""
-        self._busy[line.model] = line
+        """Somebody waits in a line; tell it again of one who has no rows yet."""
+        self._turns.add(line)
+        if line.queued:
+            self._queued[line.model] = line
         self.soon()
 
     def forget(self, line: Line) -> None:
         """Nobody will wait in a line any more."""
-        self._busy.pop(line.model, None)
+        self._turns.remove(line)
+        self._queued.pop(line.model, None)
 
     @property
     def waited_for(self) -> bool:
         """Whether anybody waits anywhere."""
-        return bool(self._busy)
+        return bool(self._waiting)
 
     def close(self) -> None:
         """Stop waking up; the last act of a server."""
         self._alarm.close()
 
+    def _turn(self) -> None:
+        """Send what can be sent; where one run is all there is, look out for its answer."""
+        self.now()
+        if len(self.flights) == 1 and not self._waiting:
+            (flight,) = self.flights.values()
+            flight.slot.look_out()
+
     def now(self) -> None:
         """Send what can be sent."""
         self._requested = False
         try:
-            self._dispatch_all()
+            if self.flights or len(self._waiting) != 1 or not self._dispatch_lone():
+                self._dispatch_all()
         except Exception:
             _log.exception("the scheduler broke on what waits; it is refused")
-            for line in list(self._busy.values()):
+            for line in list(self._waiting.values()):
                 self._refusals.broke(line)
 
     def _dispatch_all(self) -> None:
-        for busy in list(self._busy.values()):
-            while refused := busy.refill():
-                busy.withdraw(refused[0])
-                self._refusals.refuse(*refused)
-            if not busy.waiting:
-                del self._busy[busy.model]
+        self._refill()
         now = time.monotonic()
         turn_s = now - self._ended
         waits: list[float] = []
-        held: set[int] = set()
-        # Where all slots are taken nobody else's turn comes: to ask each line in turn for its slot
-        # made 64 requests for 64 servables wait 30 times as long as 64 for one.
-        while self._has_free_slot() and (line := self._next(held)) is not None:
-            slot = self._free_slot(line)
-            if slot is None or not self._dispatch(line, slot, now, turn_s, waits):
-                held.add(line.model)
+        # Whose turn it is is asked anew after each run, so that a busy servable does not starve a
+        # quiet one on the same workers; where all slots are taken it is nobody's.
+        try:
+            while self._has_free_slot() and (line := self._turns.first()) is not None:
+                slot = self._free_slot(line)
+                if slot is None or not self._dispatch(line, slot, now, turn_s, waits):
+                    self._turns.set_aside(line)
+        finally:
+            self._turns.restore()
         wait_s = min(waits, default=None)
         if wait_s == 0.0:
             self.soon()
@@ -134,20 +145,35 @@ class Pump:
             self._alarm.set(wait_s)
         self._ended = time.monotonic()
 
-    def _next(self, held: set[int]) -> Line | None:
-        """Return the line whose head has waited longest.
+    def _dispatch_lone(self) -> bool:
+        """Send the only request that is inside, where there is nothing to decide about it.
 
-        It is asked for anew after each run, so that a busy servable does not starve a quiet one
-        on the same workers.
+        It pays for all of a run by itself, often with cold caches: the less code the better.
         """
-        found: Line | None = None
-        longest = 0.0
-        for line in self._busy.values():
-            if line.waiting and line.model not in held:
-                born = line.oldest()
-                if born is not None and (found is None or born < longest):
-                    found, longest = line, born
-        return found
+        (line,) = self._waiting.values()
+        if line.outstanding != 1:
+            return False
+        slot = self._free_slot(line)
+        if slot is None or line.gears_on(slot) is not None:
+            return False
+        now = time.monotonic()
+        batch = line.lone(now, now - self._ended)
+        if batch is None:
+            return False
+        self._launch(line, batch, slot, Decision(1), 0, now)
+        self._ended = time.monotonic()
+        return True
+
+    def _refill(self) -> None:
+        """Give rows to those who wait for buffers, as far as there are any."""
+        for line in list(self._queued.values()):
+            while refused := line.refill():
+                line.withdraw(refused[0])
+                self._refusals.refuse(*refused)
+            if not line.queued:
+                del self._queued[line.model]
+            if not line.waiting:
+                self.forget(line)
 
     def _dispatch(
         self, line: Line, slot: Slot, now: float, turn_s: float, waits: list[float]
@@ -177,26 +203,31 @@ class Pump:
                 return False
             line.move_out(batch)  # into buffers with room for filler
             return True
-        buffer = batch.buffer
-        buffer.hold()  # the run's, taken before the batch may let go of it
+        self._launch(line, batch, slot, decision, part_rows, now)
+        return True
+
+    def _launch(
+        self, line: Line, batch: Batch, slot: Slot, decision: Decision, part_rows: int, now: float
+    ) -> None:
+        batch.buffer.hold()  # the run's, taken before the batch may let go of it
         requests = decision.requests
         if batch.elsewhere:
             requests = afar.fitting(batch.tickets, requests)
         pieces = line.cut(batch, requests, part_rows)
+        rows = 0
         for piece in pieces:
+            rows += piece.rows
             if not piece.offset:
                 piece.ticket.sent = now
         slot.occupancy.began(now)
-        line.sent(sum([piece.rows for piece in pieces]), now, decision.in_vain, batch.shape)
-        self._send(line, batch, pieces, slot)
+        line.sent(rows, now, decision.in_vain, batch.shape)
+        self._send(line, batch, pieces, rows, slot)
         if not line.waiting:
             self.forget(line)
-        return True
 
-    def _send(self, line: Line, batch: Batch, pieces: list[Piece], slot: Slot) -> None:
-        buffer = batch.buffer
+    def _send(self, line: Line, batch: Batch, pieces: list[Piece], asked: int, slot: Slot) -> None:
+        buffer, rows = batch.buffer, asked
         first = pieces[0].ticket.first + pieces[0].offset
-        rows = asked = sum([piece.rows for piece in pieces])
         whole = line.fixed or next_gear(line.gears_on(slot), rows)
         if rows < whole:
             line.move_out(batch)  # else the filler would overwrite the rows that wait behind
@@ -215,7 +246,7 @@ class Pump:
             buffer.output.id if buffer.output else (scratch.id if scratch else 0),
             first,
             rows,
-            " ".join(p.ticket.request.id for p in pieces if p.ticket.request.id),
+            " ".join([p.ticket.request.id for p in pieces if p.ticket.request.id]),
             None if errand is None else errand.afar,
         )
         segments = [s for s in (buffer.input, buffer.output, scratch) if s is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from urllib.parse import quote
 
 from serving.channel.arena import Arena
 from serving.channel.messages import Done, Failed, Message, More
@@ -228,7 +229,8 @@ class Scheduler:
         """
         if self.no_worker or not line.ties_rows:
             return None
-        claim = SheafClaim(listener, request.inputs[0].shape[0])
+        unit = line.instance_rows
+        claim = SheafClaim(listener, request.inputs[0].shape[0] // unit)
         sheaf = Sheaf(claim, 0, request, line, time.monotonic())
         callers = sheaf.callers
         if not line.has_room(sheaf.nbytes, callers):
@@ -238,8 +240,8 @@ class Scheduler:
         line.statistics.requests += callers
         rest: Sheaf | None = sheaf
         while rest is not None:
-            sheaf, most = rest, line.batches.joinable(rest.shape)
-            rest = sheaf.split(most) if sheaf.rows > most else None
+            sheaf, most = rest, line.batches.joinable(rest.shape, unit)
+            rest = sheaf.split(most) if sheaf.callers > most else None
             try:
                 line.take(sheaf)
             except ServingError as error:
@@ -316,8 +318,8 @@ class Scheduler:
 
     def _untied(self, sheaf: Sheaf) -> bool:
         """Untie a sheaf where it stands; returns whether it waited or ran."""
-        if sheaf.waiting and sheaf.batch is not None:
-            sheaf.batch.untie()
+        if sheaf.waiting:
+            sheaf.line.untie(sheaf)
             return True
         for flight in self.flights.values():
             if any(piece.ticket is sheaf and not piece.stale for piece in flight.pieces):
@@ -368,5 +370,6 @@ def _expired(line: Line) -> ServingError:
     return DeadlineExceeded(
         f"the request's deadline passed; servable {line.description.servable!r} has "
         f"{line.prospect}",
-        fix="allow more time, or see why it is slow: GET /v2/models/NAME/stats",
+        fix="allow more time, or see why it is slow: GET "
+        f"/v2/models/{quote(line.description.servable)}/stats",
     )

@@ -1,4 +1,4 @@
-"""Requests of one row each that came together: one ticket, until something sets one apart.
+"""Small requests that came together: one ticket, until something sets one apart.
 
 A front end that is as fast as it can be brings small requests by the dozen, alike but for their
 numbers. To claim, run, count and answer each by itself costs several times what the rest of its
@@ -53,7 +53,7 @@ class SheafClaim:
     def sheaf_with(self, caller: int) -> Sheaf | None:
         """Return the sheaf that a caller is tied into, if it still is."""
         for sheaf in self.sheaves:
-            if sheaf.start <= caller < sheaf.start + sheaf.rows:
+            if sheaf.start <= caller < sheaf.start + sheaf.callers:
                 return sheaf
         return None
 
@@ -61,7 +61,8 @@ class SheafClaim:
 class Sheaf(Ticket):
     """A ticket whose rows are callers of their own, from number ``start`` of their claim on.
 
-    Its request has one input, with the rows on axis 0, and neither deadline nor id.
+    Each has as many rows as an instance has in its line, on axis 0 of every input. The request has
+    neither deadline nor id.
     """
 
     __slots__ = ("claim", "start")
@@ -71,35 +72,36 @@ class Sheaf(Ticket):
     ) -> None:
         admission, shape = line.check(request)
         super().__init__(request, admission, shape, line, born)
-        self.callers = self.rows
+        self.callers = self.rows // line.instance_rows
         self.committed = True
         self.claim = claim
         self.start = start
         claim.sheaves.append(self)
 
-    def split(self, rows: int) -> Sheaf:
-        """Keep so many rows; return a sheaf of those behind them, which stands where they stood.
+    def split(self, callers: int) -> Sheaf:
+        """Keep so many callers; return a sheaf of those behind, which stands where they stood.
 
         Of a sheaf that waits.
         """
-        whole = self.request
+        whole, rows = self.request, callers * self.line.instance_rows
         rest = Sheaf(
-            self.claim, self.start + rows, _cut(whole, rows, self.rows), self.line, self.born
+            self.claim, self.start + callers, _cut(whole, rows, self.rows), self.line, self.born
         )
         rest.waiting = self.waiting
         if self.batch is not None:
             rest.batch, rest.first = self.batch, self.first + rows
             self.batch.buffer.hold()
         self.request = _cut(whole, 0, rows)
-        self.inputs = self.request.inputs
         self.admission, _ = self.line.check(self.request)
+        self.inputs = self.admission.ordered(self.request)
         self.nbytes -= rest.nbytes
-        self.rows = self.callers = self.unfinished = rows
+        self.rows = self.unfinished = rows
+        self.callers = callers
         return rest
 
     def untie(self) -> Sequence[Ticket]:
         """Become a ticket for each caller: they stand, or run, where the sheaf did."""
-        singles = [self._single(row) for row in range(self.rows)]
+        singles = [self._single(caller) for caller in range(self.callers)]
         if self.batch is not None:
             for _ in singles[1:]:
                 self.batch.buffer.hold()
@@ -113,7 +115,7 @@ class Sheaf(Ticket):
         self._close()
         self.claim.sheaves.remove(self)
         try:
-            self.claim.heard(self.start, self.rows, response)
+            self.claim.heard(self.start, self.callers, response)
         except Exception:  # the others of the run are to have their answers
             _log.exception("answers could not be handed on")
             response.release()
@@ -122,27 +124,31 @@ class Sheaf(Ticket):
         """Answer all callers with an error, at the loop's next turn."""
         self._close()
         self.claim.sheaves.remove(self)
-        self._soon(partial(self.claim.heard, self.start, self.rows), error)
+        self._soon(partial(self.claim.heard, self.start, self.callers), error)
 
-    def _single(self, row: int) -> Ticket:
-        request = _cut(self.request, row, row + 1)
+    def _single(self, caller: int) -> Ticket:
+        unit = self.line.instance_rows
+        first = caller * unit
+        request = _cut(self.request, first, first + unit)
         admission, _ = self.line.check(request)
         ticket = Ticket(request, admission, self.shape, self.line, self.born)
-        ticket.tell(partial(self.claim.heard, self.start + row, 1))
+        ticket.tell(partial(self.claim.heard, self.start + caller, 1))
         ticket.committed = True
         ticket.waiting = self.waiting
         ticket.sent = self.sent
         ticket.batch = self.batch
-        ticket.first = self.first + row
-        ticket.dispatched = 1 if self.dispatched else 0
-        self.claim.singles[self.start + row] = ticket
+        ticket.first = self.first + first
+        ticket.dispatched = unit if self.dispatched else 0
+        self.claim.singles[self.start + caller] = ticket
         return ticket
 
 
 def _cut(request: InferRequest, start: int, end: int) -> InferRequest:
     """Return the request of some of the rows."""
-    (whole,) = request.inputs
+    return request._replace(inputs=tuple([_rows(whole, start, end) for whole in request.inputs]))
+
+
+def _rows(whole: Tensor, start: int, end: int) -> Tensor:
     assert whole.array is not None
     shape = (end - start, *whole.shape[1:])
-    rows = Tensor(whole.name, whole.dtype, shape, whole.array[start:end])
-    return request._replace(inputs=(rows,))
+    return Tensor(whole.name, whole.dtype, shape, whole.array[start:end])

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from serving.channel.async_link import AsyncLink
+from serving.channel.busy_poll import BusyPoll
 from serving.channel.layout import Layout
 from serving.channel.messages import (
     Define,
@@ -42,6 +43,7 @@ class Slot:
     ``busy`` is the number of the run it works on, 0 if it is free. ``models`` are the models
     that its worker has loaded, ``gears`` the numbers of rows that some of them take. One that
     stands ``apart`` is of a worker that serves nobody. ``runs`` and ``rows`` count what was sent.
+    For ``busy_poll_us`` the answer to a run is looked out for where there is nothing else to do.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class Slot:
         worker: str,
         gears: Mapping[int, tuple[int, ...]] = NO_GEARS,
         device: Device = CPU,
+        busy_poll_us: int = 0,
     ) -> None:
         self._link = AsyncLink(end, self._heard, on_close)
         self._events = events
+        self._busy_poll = BusyPoll(busy_poll_us) if busy_poll_us else None
         self._cancel = cancel
         self._lent: set[int] = set()
         self._sent_files = False
@@ -101,6 +105,11 @@ class Slot:
         self.rows += run.rows
         self._sent_files |= bool(fds)
         self._link.send(run, fds)
+
+    def look_out(self) -> None:
+        """Wait a moment for the answer to a run; take it if it comes."""
+        if self._busy_poll is not None:
+            self._link.look_out(self._busy_poll)
 
     def grant(self, run: int, segment: Segment) -> None:
         """Lend the memory that a run asked for."""

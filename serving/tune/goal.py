@@ -12,14 +12,23 @@ LEAST_RATE_GAIN = 0.05
 LEAST_LATENCY_GAIN = 0.10
 """What a change must bring at least: less is not worth a line in a settings file."""
 
-MOST_ROUNDS = 5
 LEAST_ROUNDS = 3
-_CERTAIN = 2.5
+MOST_ROUNDS = 16
+"""Rounds that a yes takes at least, and after which what is not shown is not so."""
+
+_FEW_ROUNDS = 7
+"""Of fewer, hiccups may have met most: then every round counts, not the median alone."""
+
+_EVERY = 0.6
+_MOSTLY = 0.75
 _MEDIAN = 1.25
 """The median of several values strays so much more than their mean (normal noise)."""
 
 _DEVIATION = 1.4826
 """The standard deviation of normal noise, in medians of its absolute values."""
+
+_LEAST_NOISE = 0.03
+"""No machine is as even as a few rounds may make it look."""
 
 _FAILURES = 1e-3
 _LIMIT = 3.0
@@ -44,6 +53,26 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """How much it takes for a yes.
+
+    The median gain must be above this ``share`` of the least gain, and as many times the deviation
+    that noise gives it.
+    """
+
+    share: float = 1.0
+    certain: float = 3.0
+
+
+FIRST = Proof()
+AGAIN = Proof(share=0.5, certain=2.0)
+"""For what was shown once already and only has to hold."""
+
+PLAINER = Proof(certain=4.0)
+"""For a setting that is to be better than a plainer one that is good as well."""
+
+
+@dataclass(frozen=True)
 class Goal:
     """Most answers a second from a closed loop; the shortest p99 where the rate is given.
 
@@ -55,19 +84,35 @@ class Goal:
     fixed_rate: bool = False
 
     def meets(self, samples: Sequence[Sample]) -> bool:
-        """Return whether a setting, by the median of its measurements, does what is asked."""
+        """Return whether a setting does what is asked.
+
+        By the median of its measurements; of two the better one, for hiccups.
+        """
         if not samples or sum(s.sound for s in samples) * 2 <= len(samples):
             return False
-        return self.target_ms is None or median(s.p99_ms for s in samples) <= self.target_ms
+        typical = median if len(samples) >= LEAST_ROUNDS else min
+        return self.target_ms is None or typical([s.p99_ms for s in samples]) <= self.target_ms
 
     def compares_latency(self, *sides: Sequence[Sample]) -> bool:
         """Return whether p99 decides between settings, and not the rate."""
-        return self.fixed_rate or not all(map(self.meets, sides))
+        if self.target_ms is None:
+            return self.fixed_rate
+        return self.fixed_rate or not all(self.meets(side) for side in sides)
 
     def gains(self, new: Sequence[Sample], old: Sequence[Sample]) -> list[float]:
         """Return, round by round, the logarithm of how much better ``new`` was than ``old``."""
         latency = self.compares_latency(new, old)
         return [_gain(a, b, latency) for a, b in zip(new, old, strict=False)]
+
+    def lead(self, new: Sequence[Sample], old: Sequence[Sample]) -> list[float]:
+        """Return the gains by which settings that all meet the target, or all miss it, compare."""
+        latency = self.compares_latency(new)
+        return [_gain(a, b, latency) for a, b in zip(new, old, strict=False)]
+
+    def least(self, *sides: Sequence[Sample]) -> float:
+        """Return the logarithm of what a change must bring at least."""
+        latency = self.compares_latency(*sides)
+        return math.log1p(LEAST_LATENCY_GAIN if latency else LEAST_RATE_GAIN)
 
 
 def _gain(new: Sample, old: Sample, latency: bool) -> float:
@@ -77,50 +122,73 @@ def _gain(new: Sample, old: Sample, latency: bool) -> float:
     return max(-_LIMIT, min(_LIMIT, gain))
 
 
-def noise(series: Iterable[Sequence[Sample]], latency: bool) -> float:
+Series = tuple[Sequence[Sample], Sequence[Sample]]
+"""The measurements of two settings, taken in turns."""
+
+
+def noise(
+    alone: Iterable[Sequence[Sample]], races: Iterable[Sequence[Series]], latency: bool
+) -> float:
     """Return the standard deviation of a gain that means nothing, 0 if nothing tells.
 
-    ``series`` are the measurements of each setting in their order. It comes from neighbours, so
-    that a slow drift of the machine, which rounds cancel, does not count as noise; and from the
-    median of what they differ by, so that a hiccup does not either.
+    ``alone`` are measurements of one setting right after each other; in ``races`` the gains of
+    several over one should be the same each round. Only neighbours are compared, so that a slow
+    drift of the machine does not count; and the median of it is taken, so that a hiccup does not
+    either, not even one of the setting that all in a race are held against.
     """
     steps = [
         abs(_gain(later, earlier, latency))
-        for samples in series
+        for samples in alone
         for earlier, later in pairwise(samples)
         if earlier.sound and later.sound
     ]
+    for race in races:
+        rounds: dict[int, list[float]] = {}
+        for new, old in race:
+            gains = [_gain(a, b, latency) for a, b in zip(new, old, strict=False)]
+            for number, (earlier, later) in enumerate(pairwise(gains)):
+                rounds.setdefault(number, []).append(abs(later - earlier) / math.sqrt(2))
+        steps += [median(each) for each in rounds.values()]
     return median(steps) * _DEVIATION if steps else 0.0
 
 
-def margin(rounds: int, noise: float, latency: bool) -> float:
-    """Return the median gain over so many rounds that noise alone does not bring."""
-    least = math.log1p(LEAST_LATENCY_GAIN if latency else LEAST_RATE_GAIN)
-    return max(least, _CERTAIN * _MEDIAN * noise / math.sqrt(rounds))
-
-
-def judge(goal: Goal, new: Sequence[Sample], old: Sequence[Sample], noise: float) -> bool | None:
+def judge(
+    goal: Goal,
+    new: Sequence[Sample],
+    old: Sequence[Sample],
+    noise: float,
+    proof: Proof = FIRST,
+) -> bool | None:
     """Return whether ``new`` is better than ``old``; None: that takes another round.
 
-    Three rounds at least say yes, five at most are asked for; a no comes as early as one can see
-    that there is nothing to win. A setting that meets the target beats one that does not.
+    A yes: the median gain is above the least gain and above the noise, in most of at least three
+    rounds. A no comes as early as the least gain is out of reach; of two rounds the better one
+    counts for that, as a hiccup may have met the other. A setting that meets the target beats one
+    that does not.
     """
     gains = goal.gains(new, old)
     rounds = len(gains)
-    if not rounds:
+    if rounds < LEAST_ROUNDS - 1:
         return None
-    middle = median(gains)
-    latency = goal.compares_latency(new, old)
-    least = margin(MOST_ROUNDS, noise, latency)
-    if goal.meets(new) and not goal.meets(old):
-        if rounds >= LEAST_ROUNDS:
-            return middle > 0
-        return None if middle > 0 else False
-    if rounds == 1:
-        return None if middle > -least else False
-    if rounds < LEAST_ROUNDS:
-        return None if middle > least / 3 else False
-    good = sum(gain > 0 for gain in gains)
-    if middle > margin(rounds, noise, latency) and good >= max(LEAST_ROUNDS, rounds - 1):
-        return True
-    return None if rounds < MOST_ROUNDS and middle > least else False
+    noise = max(noise, _LEAST_NOISE)
+    least = goal.least(new, old) * proof.share
+    middle = median(gains) if rounds >= LEAST_ROUNDS else max(gains)
+    if goal.meets(new) != goal.meets(old):
+        if rounds < LEAST_ROUNDS:
+            return None
+        return goal.meets(new) and middle > -least
+    doubt = _MEDIAN * noise / math.sqrt(rounds)
+    shown = max(least, proof.certain * doubt)
+    last = max(least, proof.certain * _MEDIAN * noise / math.sqrt(MOST_ROUNDS))
+    few = rounds < _FEW_ROUNDS
+    if middle + doubt < last and not (few and max(gains) > least + 2 * noise):
+        return False
+    if rounds >= LEAST_ROUNDS and middle > shown:
+        good = sum(gain > 0 for gain in gains)
+        if (
+            min(gains) > max(least, _EVERY * proof.certain * noise)
+            if few
+            else good >= _MOSTLY * rounds
+        ):
+            return True
+    return None if rounds < MOST_ROUNDS else False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from serving.bench.load import Load
-from serving.bench.point import Point
+from serving.bench.point import Point, milliseconds
 from serving.tune.meter import Measured
 from serving.tune.probe import FRONTS, WORKERS, Prediction
+from serving.tune.race import Standing
 from serving.tune.search import Decision
 from serving.tune.setting import SERVABLE_KEYS, SERVER_KEYS, Setting, Value, text
 from serving.tune.tuner import Outcome
@@ -55,9 +57,12 @@ class Typical:
     times: int
 
 
-def typical(measured: Sequence[Measured], setting: Setting) -> Typical:
-    """Return the medians over all measurements of a setting, of which there is one at least."""
-    points = [m.point for m in measured if m.setting == setting]
+def typical(measured: Sequence[Measured], setting: Setting, last: int = 0) -> Typical:
+    """Return the medians over the measurements of a setting, of which there is one at least.
+
+    Over the ``last`` so many of them, 0 for all.
+    """
+    points = [m.point for m in measured if m.setting == setting][-last:]
     return Typical(
         setting,
         median(p.rate for p in points),
@@ -95,8 +100,9 @@ def _typical_row(name: str, found: Typical) -> list[str]:
     return [
         name, str(setting.workers), str(setting.frontends), str(setting.max_batch_size),
         _auto(setting.max_queue_delay_ms), _auto(setting.threads),
-        figure(found.rate), f"{found.p50_ms:.3g}", f"{found.p99_ms:.3g}",
-        f"{found.rows_per_run:.1f}" if found.rows_per_run else "", f"{found.times} times",
+        figure(found.rate), milliseconds(found.p50_ms), milliseconds(found.p99_ms),
+        f"{found.rows_per_run:.1f}" if found.rows_per_run else "",
+        "once" if found.times == 1 else f"{found.times} times",
     ]  # fmt: skip
 
 
@@ -107,6 +113,46 @@ def figure(value: float) -> str:
 
 def _auto(value: Value) -> str:
     return "auto" if value is None else f"{value:g}"
+
+
+RULE = (
+    "gains are medians of rounds in turns; a change needs 5 % (10 % in p99) and more than the noise"
+)
+
+
+def decision_text(found: Decision) -> str:
+    """Return what was decided about a coordinate, and what it rests on, in one line."""
+    old, new = _auto(found.old), _auto(found.new)
+    label = text(found.name, found.old).replace(" = ", " ").rpartition(" ")[0]
+    told = {value: _standing(value, s) for value, s in found.standings.items()}
+    if found.needless:
+        return f"{label}: back to {old}, as the result does as well with it ({told[found.new]})"
+    if not found.taken:
+        return f"{label}: {old} stays ({', '.join(told.values())}; noise {found.noise:.0%})"
+    won = found.standings[found.new]
+    rest = ", ".join(each for value, each in told.items() if value != found.new)
+    beside = f" (others: {rest})" if rest else ""
+    how = _gain(won)
+    return f"{label}: {old} -> {new}, {how}, better in {won.good} of {won.rounds} rounds{beside}"
+
+
+def _standing(value: Value, found: Standing) -> str:
+    if not found.runs:
+        return f"{_auto(value)} does not run"
+    return f"{_auto(value)} {_gain(found)}"
+
+
+def _gain(found: Standing) -> str:
+    if found.latency:
+        missed = "" if found.meets else ", target missed"
+        return f"p99 {math.expm1(-found.gain):+.0%}{missed}"
+    return f"{math.expm1(found.gain):+.0%}"
+
+
+def last_text(last: Standing) -> str:
+    """Return how the last comparison of before and after ended."""
+    times = "1 round" if last.rounds == 1 else f"{last.rounds} rounds"
+    return f"{_gain(last)} (median of {times} in turns, better in {last.good})"
 
 
 def comments(about: About, machine: str, when: str, before: Typical, after: Typical) -> list[str]:
@@ -120,7 +166,7 @@ def comments(about: About, machine: str, when: str, before: Typical, after: Typi
         + " ".join(text(name, after.setting.value(name)) for name in SERVER_KEYS),
         f"for {about.goal_text}",
         f"{figure(before.rate)} -> {figure(after.rate)} requests/s, "
-        f"p99 {before.p99_ms:.3g} -> {after.p99_ms:.3g} ms",
+        f"p99 {milliseconds(before.p99_ms)} -> {milliseconds(after.p99_ms)} ms",
     ]
 
 
@@ -173,13 +219,20 @@ def document(
         "better": outcome.better,
         "target_met": outcome.met,
         "complete": outcome.complete,
+        "last": None if outcome.last is None else asdict(outcome.last),
+        "noise": outcome.noise,
         "measurements": [
             {"setting": asdict(m.setting), "point": asdict(m.point), "cost": asdict(m.seen)}
             for m in measured
         ],
-        "decisions": [{**asdict(d), "text": d.text} for d in decisions],
+        "decisions": [_decision(d) for d in decisions],
         "prediction": None if found is None else _prediction(found),
     }
+
+
+def _decision(found: Decision) -> dict[str, Any]:
+    standings = [{"value": value, **asdict(s)} for value, s in found.standings.items()]
+    return {**asdict(found), "standings": standings, "text": decision_text(found)}
 
 
 def _prediction(found: Prediction) -> dict[str, Any]:

@@ -1,64 +1,51 @@
 """Which setting to measure next, given what was measured so far: a search that does nothing else.
 
-One coordinate after another. A *look* measures each value of a coordinate once, next to the best
-setting known; a *duel* then measures the most promising value and the best setting in turn until
-one is better by more than noise, or it is plain that neither is. So a slow drift of the machine
-touches both sides alike, and every change has been shown, not guessed from a single lucky run.
-Among values that look alike the default is taken, else the one nearest to what is set already, and
-at the end each change is tried without: what is not needed goes. So two searches come to the same
-settings wherever that can be.
+One coordinate after another: all its values, and the best setting so far, run a race. What wins
+takes the place of the best setting, and the next coordinate's race is beside that. It goes round
+until nothing changes, and at the end each change is tried without: what is not needed goes. Plain
+values win among equals, so that two searches come to the same settings wherever that can be.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from statistics import fmean, median
 
-from serving.tune.goal import MOST_ROUNDS, Goal, Sample, judge, margin, noise
-from serving.tune.setting import DEFAULT, Setting, Space, Value, text, worth_trying
+from serving.tune.goal import AGAIN, FIRST, Goal, Proof, Sample, Series, noise
+from serving.tune.race import Race, Standing, Step
+from serving.tune.setting import Setting, Space, Value, plainest_first, text, worth_trying
 
-BASELINES = 5
+BASELINES = 4
 """How often the present setting is measured first: what that differs by is noise."""
 
 _MOST_PASSES = 3
-_NEEDLESS = 0.5
-"""A change is needed if the result without it is worse by this part of the least gain."""
-
-_ROUNDS_WITHOUT = 3
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to measure next; ``why`` says it for people."""
-
-    setting: Setting
-    why: str
+_HOPELESS = -0.2
+"""A value whose best round was so far behind is not tried again when another coordinate changed."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A duel's end: whether ``new`` took the place of ``old``; ``gain`` is a logarithm."""
+    """A race's end: ``new`` took the place of ``old``, or ``old`` stayed and ``new`` came nearest.
+
+    ``standings`` are those of all values against ``old``, best first; ``noise`` is the deviation of
+    such a figure from one round to the next. ``needless``: ``old`` came back, as the result was as
+    good with it.
+    """
 
     name: str
     old: Value
     new: Value
-    gain: float
     taken: bool
-
-    @property
-    def text(self) -> str:
-        """Return the decision in one line."""
-        head = f"{text(self.name, self.old)} -> {text(self.name, self.new).split()[-1]}"
-        return f"{head}: {math.expm1(self.gain):+.0%}, {'taken' if self.taken else 'not taken'}"
+    standings: Mapping[Value, Standing]
+    noise: float
+    needless: bool = False
 
 
 Steps = Generator[Step, Sample, None]
 
 
 class Search:
-    """Holds what is known. ``best`` has won every duel so far, or is the setting at the start."""
+    """Holds what is known. ``best`` has won every race so far, or is the setting at the start."""
 
     def __init__(self, space: Space, start: Setting, goal: Goal, cores: int) -> None:
         self._space = space
@@ -68,157 +55,115 @@ class Search:
         self.best = start
         self.samples: dict[Setting, list[Sample]] = {}
         self.decisions: list[Decision] = []
+        self._alone: list[Sample] = []
+        self._races: list[list[Series]] = []
+        self._now: Race | None = None
+        self._hopeless: set[tuple[str, Value]] = set()
 
     def steps(self) -> Steps:
         """Yield what to measure; what is sent back is what came of it."""
         for number in range(BASELINES):
-            yield from self._measure(self.start, f"as it is, {number + 1} of {BASELINES}")
-        looked: dict[str, Setting] = {}
+            step = Step(self.start, f"as it is, {number + 1} of {BASELINES}")
+            self._alone.append((yield from self._measure(step)))
+        raced: dict[str, Setting] = {}
         for _ in range(_MOST_PASSES):
             before = self.best
             for name in self._space:
-                if looked.get(name) == self.best:
-                    continue
-                at = self.best
-                yield from self._coordinate(name)
-                # Where the target was missed, p99 alone led: among what keeps it, look again.
-                looked[name] = self.best if self._goal.meets(self.samples[at]) else at
+                if raced.get(name) != self.best:
+                    yield from self._coordinate(name)
+                    raced[name] = self.best
             if self.best == before:
                 break
-        yield from self._plainer()
+        yield from self._needed()
 
-    def final(self) -> Generator[Step, Sample, tuple[bool, float]]:
-        """Yield what to measure for a last duel of best and start; returns if it was won, by what.
+    def last_race(self) -> Race | None:
+        """Return a race, still to be run, of what was found against the start.
 
-        Without a change there is none.
+        A search that was cut short takes part with what was ahead in its last race, which then has
+        all to show. None without a change.
         """
+        proof = AGAIN
+        if self.best == self.start and self._now is not None:
+            self.best = self._now.ahead() or self.start
+            proof = FIRST
         if self.best == self.start:
-            return False, 0.0
-        return (yield from self._duel(self.best, self.start, "before and after"))
+            return None
+        return self._racing(self.start, {self.best: "what was found"}, proof)
 
-    def guess(self) -> None:
-        """Take what looked best for the best: for a search that was cut short, before the duel."""
-        if self.best != self.start or not self.samples:
-            return
-        now = self.samples[self.start]
-        found = {
-            setting: median(self._goal.gains(samples, now))
-            for setting, samples in self.samples.items()
-            if setting != self.start and self._goal.meets(samples) >= self._goal.meets(now)
-        }
-        if not found:
-            return
-        likely = max(found, key=lambda setting: found[setting])
-        latency = self._goal.compares_latency(self.samples[likely], now)
-        if found[likely] > margin(1, self.noise(latency), latency):
-            self.best = likely
+    def run(self, race: Race) -> Steps:
+        """Yield what to measure until a race has come to its end."""
+        self._now = race
+        steps = race.steps()
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send((yield from self._measure(step)))
+        except StopIteration:
+            self._now = None
 
     def noise(self, latency: bool) -> float:
         """Return the standard deviation of a gain that means nothing."""
-        return noise(self.samples.values(), latency)
+        return noise([self._alone], self._races, latency)
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _measure(self, setting: Setting, why: str) -> Generator[Step, Sample, Sample]:
-        sample = yield Step(setting, why)
-        self.samples.setdefault(setting, []).append(sample)
+    def _measure(self, step: Step) -> Generator[Step, Sample, Sample]:
+        sample = yield step
+        self.samples.setdefault(step.setting, []).append(sample)
         return sample
 
+    def _racing(self, present: Setting, entrants: Mapping[Setting, str], proof: Proof) -> Race:
+        race = Race(self._goal, present, entrants, self.noise, proof)
+        self._races.append(race.turns)
+        return race
+
     def _coordinate(self, name: str) -> Steps:
-        values = worth_trying(self._space[name], name, self.best, self._cores)
+        at = self.best
+        values = [
+            value
+            for value in worth_trying(self._space[name], name, at, self._cores)
+            if (name, value) not in self._hopeless
+        ]
         if not values:
             return
-        seen = yield from self._look(name, values)
-        for value in self._contenders(name, seen):
-            if (yield from self._try(name, value)):
-                return
+        entrants = {at.having(name, v): text(name, v) for v in plainest_first(name, values)}
+        race = self._racing(at, entrants, FIRST)
+        yield from self.run(race)
+        found = {setting: race.standing(setting) for setting in entrants}
+        self._hopeless |= {
+            (name, s.value(name))
+            for s, standing in found.items()
+            if race.at_best(s) < _HOPELESS and not standing.latency
+        }
+        ranked = sorted(found, key=race.rank, reverse=True)
+        self._decide(name, race.winner or at, race.winner or ranked[0], ranked, race)
 
-    def _look(
-        self, name: str, values: Sequence[Value]
-    ) -> Generator[Step, Sample, dict[Value, float]]:
-        """Measure each value once, every two of them around a measurement of the best setting."""
-        seen: dict[Value, float] = {}
-        beside: Sample | None = None
-        for number, value in enumerate(values):
-            if number % 2 == 0:
-                beside = yield from self._measure(self.best, f"beside {text(name, value)}")
-            assert beside is not None
-            setting = self.best.having(name, value)
-            sample = yield from self._measure(setting, f"a look at {text(name, value)}")
-            seen[value] = fmean(self._goal.gains([sample], [beside]))
-        return seen
+    def _decide(
+        self, name: str, best: Setting, new: Setting, ranked: list[Setting], race: Race
+    ) -> None:
+        self.decisions.append(
+            Decision(
+                name, self.best.value(name), new.value(name), best != self.best,
+                {s.value(name): race.standing(s) for s in ranked},
+                self.noise(self._goal.fixed_rate),
+            )
+        )  # fmt: skip
+        self.best = best
 
-    def _contenders(self, name: str, seen: dict[Value, float]) -> list[Value]:
-        """Return the values to duel with: the plainest of those that look best, then the best."""
-        top = max(seen, key=lambda value: seen[value])
-        latency = self._goal.fixed_rate
-        slack = margin(MOST_ROUNDS, self.noise(latency), latency)
-        if seen[top] <= -slack:
-            return []
-        order = list(self._space[name])
-        here = order.index(now) if (now := self.best.value(name)) in order else 0
-        plain = DEFAULT.value(name)
-        alike = [value for value in seen if seen[value] >= seen[top] - slack]
-        first = min(alike, key=lambda v: (v != plain, abs(order.index(v) - here), order.index(v)))
-        return [first] if first == top else [first, top]
-
-    def _try(self, name: str, value: Value) -> Generator[Step, Sample, bool]:
-        new = self.best.having(name, value)
-        won, gain = yield from self._duel(new, self.best, text(name, value))
-        if won:
-            self._take(name, value, gain)
-        else:
-            self.decisions.append(Decision(name, self.best.value(name), value, gain, False))
-        return won
-
-    def _duel(
-        self, new: Setting, old: Setting, about: str
-    ) -> Generator[Step, Sample, tuple[bool, float]]:
-        """Measure both in turn, each first in every other round, until it is decided."""
-        ours: list[Sample] = []
-        theirs: list[Sample] = []
-        verdict: bool | None = None
-        while verdict is None:
-            yield from self._round(new, old, ours, theirs, about)
-            latency = self._goal.compares_latency(ours, theirs)
-            verdict = judge(self._goal, ours, theirs, self.noise(latency))
-        return verdict, median(self._goal.gains(ours, theirs))
-
-    def _round(
-        self, new: Setting, old: Setting, ours: list[Sample], theirs: list[Sample], about: str
-    ) -> Steps:
-        turns = [(new, ours), (old, theirs)]
-        for setting, samples in turns if len(ours) % 2 == 0 else reversed(turns):
-            why = f"{about}, round {len(samples) + 1}"
-            samples.append((yield from self._measure(setting, why)))
-
-    def _plainer(self) -> Steps:
-        """Drop the changes that the result does not need, and take defaults that do as well."""
+    def _needed(self) -> Steps:
+        """Drop the changes that the result does not need."""
         for name, value in self.best.changes(self.start).items():
-            plain = DEFAULT.value(name)
-            if plain not in (value, self.start.value(name)):
-                won, gain = yield from self._duel(
-                    self.best, self.best.having(name, plain), f"beside {text(name, plain)}"
-                )
-                if not won:
-                    self._take(name, plain, -gain)
-                    continue
-            if len(self.best.changes(self.start)) > 1:  # else the duel that it won was just this
-                yield from self._without(name)
-
-    def _without(self, name: str) -> Steps:
-        with_it, before = self.best, self.start.value(name)
-        ours: list[Sample] = []
-        theirs: list[Sample] = []
-        about = f"without {text(name, with_it.value(name))}"
-        for _ in range(_ROUNDS_WITHOUT):
-            yield from self._round(with_it.having(name, before), with_it, ours, theirs, about)
-        latency = self._goal.compares_latency(ours, theirs)
-        gain = median(self._goal.gains(ours, theirs))
-        worse = self._goal.meets(theirs) and not self._goal.meets(ours)
-        if not worse and gain > -_NEEDLESS * margin(_ROUNDS_WITHOUT, 0.0, latency):
-            self._take(name, before, gain)
-
-    def _take(self, name: str, value: Value, gain: float) -> None:
-        self.decisions.append(Decision(name, self.best.value(name), value, gain, True))
-        self.best = self.best.having(name, value)
+            if len(self.best.changes(self.start)) < 2:
+                return  # the race that it won was just this
+            without = self.best.having(name, self.start.value(name))
+            race = self._racing(without, {self.best: text(name, value)}, AGAIN)
+            yield from self.run(race)
+            if race.winner is None:
+                self.decisions.append(
+                    Decision(
+                        name, without.value(name), value, False,
+                        {value: race.standing(self.best)},
+                        self.noise(self._goal.fixed_rate), needless=True,
+                    )
+                )  # fmt: skip
+                self.best = without

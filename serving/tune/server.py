@@ -23,7 +23,7 @@ from serving.errors import LoadError, ServingError, Unavailable
 from serving.tune.overlay import Overlay
 from serving.tune.setting import SERVABLE_KEYS, SERVER_KEYS, Setting, Value
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 40.0
 _LOAD_TIMEOUT_S = 600.0
 _POLL_S = 0.02
@@ -141,10 +141,12 @@ class OwnServer:
             )  # fmt: skip
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not ready.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            ended, late = self._process.poll() is not None, time.monotonic() > deadline
+            if ended or late:
                 said = log.read_text(errors="replace").strip().splitlines()[-3:]
+                why = "it ended" if ended else f"it was not ready within {_START_TIMEOUT_S:g} s"
                 raise ServingError(
-                    f"a server of its own could not be started: {' / '.join(said) or 'no word'}",
+                    "a server of its own could not be started: " + " / ".join([why, *said]),
                     code="start_failed",
                 )
             time.sleep(_POLL_S)

@@ -22,8 +22,9 @@ from serving.tune.machine import Machine
 from serving.tune.meter import Measured, Meter
 from serving.tune.overlay import Overlay, Subject
 from serving.tune.probe import Prediction
-from serving.tune.report import About
-from serving.tune.search import Decision, Search, Step
+from serving.tune.race import Step
+from serving.tune.report import About, decision_text
+from serving.tune.search import Decision, Search
 from serving.tune.server import OwnServer
 from serving.tune.setting import DEFAULT, Setting, space, summary
 from serving.tune.tuner import Outcome, Tuner
@@ -32,7 +33,7 @@ _FIRST_S = 1.0
 _ANSWERS = 1000
 """A measurement should have so many answers that ten of them lie above its 99th percentile."""
 
-_MEASUREMENTS = 80
+_MEASUREMENTS = 120
 """About how many of them must fit into the time."""
 
 _CROWD = 64
@@ -180,7 +181,7 @@ class Session:
         def tell(step: Step) -> None:
             nonlocal told
             for decision in search.decisions[told:]:
-                self._telling.line(decision.text)
+                self._telling.line(decision_text(decision))
             told = len(search.decisions)
             self._count += 1
             self._doing = f"{step.why} ({summary(step.setting)})"
@@ -190,7 +191,7 @@ class Session:
         later = probe.count(self._wish.workers)
         outcome = tuner.run(self._began + self._wish.max_time_s, later)
         for decision in search.decisions[told:]:
-            self._telling.line(decision.text)
+            self._telling.line(decision_text(decision))
         return outcome
 
     def _wide(self, known: Description, tensors: list[list[Tensor]]) -> list[Payload]:

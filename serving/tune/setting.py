@@ -16,7 +16,7 @@ SERVER_KEYS = ("workers", "frontends")
 """Those that are settings of the server."""
 
 _MOST_ROWS = 256
-_DELAYS_MS = (None, 0.0, 0.5, 1.0, 2.0, 5.0)
+_DELAYS_MS = (None, 0.0, 0.5, 2.0, 8.0)
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,23 @@ def space(
     than the next power of two cannot form. A wait longer than half of the latency target cannot
     pay. A servable whose rows must not share a run has no batches to set.
     """
-    found: dict[str, Sequence[Value]] = {
-        "workers": tuple(sorted(set(workers))),
-        "frontends": tuple(sorted(set(frontends))),
-    }
+    found: dict[str, Sequence[Value]] = {}
     if batched:
         most_ms = math.inf if target_ms is None else target_ms / 2
         found["max_queue_delay_ms"] = tuple(d for d in _DELAYS_MS if d is None or d <= most_ms)
         largest = min(_MOST_ROWS, 1 << max(0, rows_under_way - 1).bit_length())
         found["max_batch_size"] = tuple(1 << p for p in range(largest.bit_length()))
+    found["workers"] = tuple(sorted(set(workers)))
+    found["frontends"] = tuple(sorted(set(frontends)))
     found["threads"] = (None, *(1 << p for p in range(cores.bit_length()) if 1 << p <= cores))
     return found
+
+
+def plainest_first(name: str, values: Sequence[Value]) -> list[Value]:
+    """Return values of a coordinate, the default first and then those nearest to it."""
+    if name == "max_batch_size":
+        return sorted(values, key=lambda v: abs(math.log2((v or 1) / DEFAULT.max_batch_size)))
+    return sorted(values, key=lambda v: (v is not None, v or 0))
 
 
 def worth_trying(values: Sequence[Value], name: str, now: Setting, cores: int) -> list[Value]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from serving.tune.goal import LEAST_ROUNDS, Goal, Sample
-from serving.tune.search import BASELINES, Search, Step
+from serving.tune.race import Standing, Step
+from serving.tune.search import BASELINES, Search
 from serving.tune.setting import Setting
 
-T = TypeVar("T")
-
-_LAST_DUEL = 2 * LEAST_ROUNDS
+_LAST_RACE = 2 * LEAST_ROUNDS
+"""How many measurements the last race takes at least."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,15 @@ class Outcome:
     """What to run with. ``better`` is whether it is another setting than at the start.
 
     ``met`` says whether it meets the target; ``complete`` whether all that was to be tried was.
-    ``gain`` is the logarithm of how much better the search's best was in the last comparison,
-    0.0 where there was none to make; ``noise`` the deviation of such a figure that means nothing.
+    ``last`` is how the search's best did in the last race against the start, None where there was
+    none to run; ``noise`` the deviation of such a gain from one round to the next.
     """
 
     setting: Setting
     better: bool
     met: bool
     complete: bool
-    gain: float
+    last: Standing | None
     noise: float
 
 
@@ -58,34 +57,36 @@ class Tuner:
         """
         search = self._search
 
-        def time_left() -> bool:
+        def time_left(more: int) -> bool:
             each_s = self._spent_s / max(1, self._count)
-            if len(search.samples.get(search.start, ())) < BASELINES:
-                return True
-            return self._clock() + each_s * (1 + later + _LAST_DUEL) < ends
+            return self._clock() + each_s * (1 + later + more) < ends
 
-        complete, _ = self._drive(search.steps(), time_left)
-        if not complete:
-            search.guess()
-        _, last = self._drive(search.final(), lambda: True)
-        won, gain = last or (False, 0.0)
+        complete = self._drive(
+            search.steps(), lambda count: count < BASELINES or time_left(2 * _LAST_RACE)
+        )
+        race = search.last_race()
+        last, won = None, False
+        if race is not None:
+            ended = self._drive(search.run(race), lambda count: count < _LAST_RACE or time_left(0))
+            last = race.standing(search.best)
+            won = (race.winner if ended else race.ahead()) is not None
         best = search.best if won else search.start
         samples = search.samples.get(best, ())
         noise = search.noise(self._goal.compares_latency(samples))
-        return Outcome(best, won, self._goal.meets(samples), complete, gain, noise)
+        return Outcome(best, won, self._goal.meets(samples), complete, last, noise)
 
-    def _drive(
-        self, steps: Generator[Step, Sample, T], go_on: Callable[[], bool]
-    ) -> tuple[bool, T | None]:
-        """Return whether the steps came to their end, and what they returned."""
+    def _drive(self, steps: Generator[Step, Sample, None], go_on: Callable[[int], bool]) -> bool:
+        """Measure while ``go_on`` says so of the count; returns if the steps came to their end."""
+        count = 0
         try:
             step = next(steps)
-            while go_on():
+            while go_on(count):
                 step = steps.send(self._timed(step))
-        except StopIteration as end:
-            return True, end.value
+                count += 1
+        except StopIteration:
+            return True
         steps.close()
-        return False, None
+        return False
 
     def _timed(self, step: Step) -> Sample:
         self._tell(step)

@@ -46,7 +46,7 @@ from serving.worker.rows import packed_bytes, rows_first, rows_of, string_rows
 
 _log = logging.getLogger("serving.worker")
 
-_CACHED_BINDINGS = 512
+_CACHED_BINDINGS = 2048
 _CANCELS_KEPT = 64
 
 

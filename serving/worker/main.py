@@ -66,7 +66,9 @@ def main() -> None:
     if options.expendable:
         # A trial that eats the machine's memory must die before anything that serves.
         offer_to_the_oom_killer(1000)
-    runs = [BlockingLink(socket.socket(fileno=fd)) for fd in options.run_fd]
+    # Several slots would take the interpreter from each other.
+    busy_poll_us = options.busy_poll_us if len(options.run_fd) == 1 else 0
+    runs = [BlockingLink(socket.socket(fileno=fd), busy_poll_us) for fd in options.run_fd]
     guard = BusGuard()
     if runs:
         guard.install()
@@ -191,6 +193,7 @@ def _arguments() -> Any:
     parser.add_argument("--device", default="cpu", help="cpu, gpu or ascend")
     parser.add_argument("--device-index", type=int, default=0)
     parser.add_argument("--backend", default="", help="opened at once, on that device")
+    parser.add_argument("--busy-poll-us", type=int, default=0)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--data-limit-mb", type=int, default=0)
     parser.add_argument("--expendable", action="store_true")

@@ -95,7 +95,8 @@ def _number_tensor(spec: TensorSpec, array: Array, dims: Optional[Tuple[Any, ...
     if dims is not None and array.ndim != len(dims):
         fixed = all(isinstance(dim, int) and dim >= 0 for dim in dims)
         if not fixed or element_count(dims) != array.size:
-            raise ValueError(f"input {spec.name!r} has {array.ndim} axes instead of {len(dims)}")
+            given, wanted = list(array.shape), shape_text(dims)
+            raise ValueError(f"input {spec.name!r} has shape {given} instead of {wanted}")
         array = array.reshape(dims)
     sizes = zip(array.shape, array.shape if dims is None else dims)
     if any(isinstance(dim, int) and 0 <= dim != size for size, dim in sizes):

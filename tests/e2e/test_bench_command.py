@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from serving.bench import sweep
+from serving.bench.point import Point
 from serving.cli import main
 from serving.exit_codes import ExitCode
 from tests.server import ServerProcess, serving
@@ -95,9 +98,51 @@ def test_bench_tells_errors_of_the_server_instead_of_figures(server):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--rate", "0"), ("--concurrency", "1.5"), ("--shape", "x"), ("--whole", "3"), ("--rate", "")],
+    [
+        ("--rate", "0"),
+        ("--concurrency", "1.5"),
+        ("--shape", "x"),
+        ("--shape", "1,128"),
+        ("--whole", "3"),
+        ("--whole", "5:2"),
+        ("--rate", ""),
+        ("--json", "/nowhere/x.json"),
+        ("--plot", "/nowhere/x.png"),
+    ],
 )
 def test_bench_refuses_options_that_mean_nothing(option, value):
     result = CliRunner().invoke(main, ["bench", "digits", option, value])
     assert result.exit_code == 2
     assert f"Invalid value for '{option}'" in result.output
+
+
+def test_bench_makes_inputs_up_where_that_is_asked_for_and_not_beside_given_ones(server):
+    result = bench(server, "digits", "--whole", "0:9", "--concurrency", "1")
+    assert result.exit_code == 0, result.output
+    assert "inputs: made up" in result.output
+    sample = str(ROOT / "servables" / "digits" / "sample.json")
+    result = bench(server, "digits", "--inputs", sample, "--rows", "2")
+    assert result.exit_code == ExitCode.USAGE.value
+    assert "--rows, --shape and --whole are for inputs that are made up" in result.output
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_bench_that_is_interrupted_shows_what_it_has(server, monkeypatch, done):
+    whole = sweep.measure
+
+    def measure(plan: sweep.Plan, points: list[Point]) -> None:
+        whole(replace(plan, loads=plan.loads[:done]), points)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "measure", measure)
+    result = bench(server, "digits", "--concurrency", "3,5")
+    assert result.exit_code == 130
+    assert f"Stopped after {done} of 2 loads" in result.output
+    assert ("ROWS/RUN" in result.output) == bool(done)
+
+
+def test_bench_wants_a_port_of_grpc(server):
+    wrong = ("--url", server.base, "--protocol", "grpc", "--grpc-url", "localhost")
+    result = CliRunner().invoke(main, ["bench", "digits", *wrong])
+    assert result.exit_code == ExitCode.USAGE.value
+    assert "such as localhost:5500" in result.output

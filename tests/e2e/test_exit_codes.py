@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 
@@ -48,9 +49,27 @@ def test_folder_where_nothing_loads_is_not_ready_and_says_why(tmp_path: Path) ->
     assert not (tmp_path / "scratch" / "ready.json").exists()
 
 
-def test_stopped_server_ends_with_0_and_takes_its_ready_file_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_stopped_server_ends_with_0_and_takes_its_ready_file_away(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     with serving(SERVABLES, tmp_path) as server:
         assert (tmp_path / "ready.json").exists()
         assert server.get("/v2/health/ready")[0] == 200
-        assert server.stop() == 0
+        server.process.send_signal(number)
+        assert server.process.wait(30) == 0
+        assert f"{number.name}: finishing what was accepted" in server.log()
     assert not (tmp_path / "ready.json").exists()
+
+
+def test_ready_file_of_a_server_that_was_killed_does_not_outlive_the_next_start(
+    tmp_path: Path,
+) -> None:
+    model, stale = tmp_path / "models" / "broken.onnx", tmp_path / "stale.json"
+    model.parent.mkdir()
+    model.write_bytes(b"no model")
+    stale.write_text('{"pid": 1}')
+    with serving(model.parent, tmp_path / "run", "--ready-file", str(stale), wait=False) as server:
+        until(lambda: "ready file is not written" in server.log(), 30, "the end of the scan")
+        assert not stale.exists()
+        assert server.stop() == 0

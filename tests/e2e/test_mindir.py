@@ -198,7 +198,7 @@ def test_decrypted_model_is_there_for_a_worker_that_is_started_again(
 ) -> None:
     (before,) = server.workers()
     before.kill()
-    until(lambda: server.workers() and server.workers()[0].pid != before.pid, 20, "a new worker")
+    until(lambda: any(w.pid != before.pid for w in server.workers()), 20, "a new worker")
 
     def serves() -> bool:
         return server.get("/v2/models/secret/ready")[0] == 200

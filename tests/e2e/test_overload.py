@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.channel.arena import size_class
 from serving.scheduling.crowd import CrowdLimits
 from tests.e2e.fleet import Fleet, fleet
 from tests.e2e.fronts import GRPC, WIRES, Fronts, Stub, eventually, fronts
@@ -182,6 +183,6 @@ def test_overload_leaves_nothing_behind_and_answers_what_it_took(
         assert counted.requests == outcomes[200]
         assert sum(counted.refused.values()) == outcomes.total() - outcomes[200]
         # A queue of six rows takes buffers for a few, however many knock at the door.
-        assert max(peak) <= 16 * (64 << 10)
+        assert max(peak) <= 16 * size_class(1)
 
     on_loop(running, tmp_path, test)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,3 +261,17 @@ def test_one_failing_instance_leaves_the_others(server: ServerProcess) -> None:
         "Call Function 'kinds._batch_fail' Failed, method: 'batch_fail', "
         "stage index(begin with 1): 1, error msg: thirteen"
     )
+
+
+def test_guide_to_tests_of_ones_own_passes_as_it_stands(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "testing-servables.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "test_tongue.py").write_text("\n".join(blocks))
+    write_guide(tmp_path / "models" / "tongue")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tongue.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "SERVING_CACHE_DIR": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "4 passed" in ran.stdout

@@ -18,7 +18,8 @@ NAMES = sorted(path.parent.name for path in SERVABLES.glob("*/sample.json"))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with serving(SERVABLES, tmp_path_factory.mktemp("server")) as running:
+    scratch = tmp_path_factory.mktemp("server")
+    with serving(SERVABLES, scratch, env={"XDG_CACHE_HOME": str(scratch / "home")}) as running:
         yield running
 
 
@@ -81,3 +82,8 @@ def test_page_shows_the_example_of_each_servable(server: ServerProcess) -> None:
     page = server.get("/")[1]
     for said in ("Biscoe", "flipper_length_mm&quot;: 215.0", "penguins", "language"):
         assert said in page
+
+
+def test_engine_keeps_no_number_of_the_machine_to_report_with(server: ServerProcess) -> None:
+    assert server.workers()
+    assert not list((server.log_file.parent / "home").glob("Microsoft"))

@@ -149,7 +149,7 @@ def test_metrics_tell_the_same_numbers(server: ServerProcess) -> None:
         ("serving_requests_refused", two[0], ("reason", "empty_batch"), two[1]): 1,
         ("serving_errors", ("front_end", "rest"), ("reason", "execution_failed")): 2,
         ("serving_errors", ("front_end", "rest"), ("reason", "empty_batch")): 1,
-        ("serving_errors", ("front_end", "rest"), ("reason", "wrong_shape")): 1,
+        ("serving_errors", ("front_end", "rest"), ("reason", "wrong_rank")): 1,
         ("serving_errors", ("front_end", "rest"), ("reason", "unknown_version")): 1,
         ("serving_runs_failed", *two): 2,
         ("serving_request_duration_seconds_count", *two): 6,

@@ -33,7 +33,7 @@ _REASONS = {
     "garbage": "the content is of no format that is known here",
     "greedy": "needs more memory than there is",
     "hang": f"loading took longer than {_HANG_S} s and was ended",
-    "opset": "Opset 99",
+    "opset": "opset 99 of ai.onnx is newer",
     "truncated": "not a whole ONNX model",
     "weightless": "with the model's weights is missing",
 }

@@ -128,7 +128,14 @@ def test_convert_refuses_what_it_cannot_convert(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(architectures.mlp().SerializeToString())
     result = invoke("convert", tmp_path / "m.onnx", "-o", tmp_path / "n.onnx")
     assert result.exit_code == ExitCode.USAGE
-    assert "is no MindIR file; given onnx" in result.stderr
+    assert "is no MindIR file; given onnx (it runs as it is)" in result.stderr
+    (tmp_path / "m.pt").write_bytes(b"PK")
+    result = invoke("convert", tmp_path / "m.pt", "-o", tmp_path / "n.onnx")
+    assert result.exit_code == ExitCode.USAGE
+    assert "m.pt is a PyTorch file: export the network with torch.onnx.export" in result.stderr
+    assert (
+        "export the network with torch.onnx.export" in invoke("inspect", tmp_path / "m.pt").stdout
+    )
     result = invoke("convert", tmp_path / "none.mindir", "-o", tmp_path / "n.onnx")
     assert result.exit_code == ExitCode.USAGE
     assert "none.mindir is not there" in result.stderr
@@ -165,6 +172,17 @@ def test_inspect_tells_of_onnx_and_of_what_does_not_run(tmp_path: Path) -> None:
     result = invoke("inspect", tmp_path / "m.om")
     assert result.exit_code == ExitCode.BAD_MODEL
     assert "the OM file is cut short in its header" in result.stdout
+
+
+def test_inspect_tells_what_the_engine_refuses(tmp_path: Path) -> None:
+    net = architectures.mlp()
+    net.opset_import[0].version = 999
+    (tmp_path / "m.onnx").write_bytes(net.SerializeToString())
+    result = invoke("inspect", tmp_path / "m.onnx")
+    assert result.exit_code == ExitCode.BAD_MODEL
+    assert "runs       no: opset 999 of ai.onnx is newer than ONNX Runtime" in result.stdout
+    found = json.loads(invoke("inspect", tmp_path / "m.onnx", "--json").stdout)
+    assert found["refusal"].startswith("opset 999 of ai.onnx is newer")
 
 
 def test_convert_compiles_an_om_for_a_chip_that_is_named(plain: Path, tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from serving.cli import main
 from serving.cli.inventory import Inventory, Row
 from serving.cli.table import render
 from serving.exit_codes import ExitCode
+from serving.formats.onnx_model import examine
 from serving.repository import inspector
 from serving.repository.settings import ServableSettings
 from serving.repository.verdict import judge
 from serving.tensor import BYTES, FP32, INT64, BatchAxes, Signature, TensorSpec
+from tests.unit.formats.nets import written
 
 HELPER = """
 import json, sys
@@ -125,7 +127,7 @@ def test_list_shows_why_something_is_not_batched_or_does_not_run(root: Path, put
     assert "1 of 3 servables would be served; 2 would not run, see below" in text
     assert "    not batched: operator 'Cumsum' has no rule" in text
     assert "    does not run: needs an Ascend device (serve it on one, or export ONNX)" in text
-    assert "    does not run: holds no model file" in text
+    assert "    does not run: its folder holds no model file" in text
 
 
 def test_list_looks_only_into_wanted_versions_and_names_the_others(root: Path, put: Put) -> None:
@@ -367,3 +369,26 @@ def test_list_says_why_a_declared_model_does_not_run(root: Path, put: Put) -> No
     (row,) = documents(root)
     assert not row["runs"]
     assert row["reason"] == f"net.onnx: {OM.reason}"
+
+
+def test_list_says_that_a_method_does_not_fit_its_model(root: Path, put: Put) -> None:
+    put("digits/servable_config.py", STAGES.replace("outputs_count=2", "outputs_count=1")
+        .replace('["label", "scores"]', '"label"'))  # fmt: skip
+    put("digits/1/net.onnx", DIGITS)
+    (row,) = documents(root)
+    assert not row["runs"]
+    assert row["reason"].startswith(
+        "method 'classify' says outputs_count=1 of model 'net.onnx', which gives 2: "
+    )
+
+
+def test_list_says_what_the_engine_refuses_and_what_was_not_tried(root: Path, put: Put) -> None:
+    net = written("(float[N,4] x) => (y) { y = Relu(x) }")
+    net.opset_import[0].version = 999
+    put("new/1/model.onnx", examine(net))
+    text = listed(root).stdout
+    assert "0 of 1 servables would be served" in text
+    assert "does not run: opset 999 of ai.onnx is newer than ONNX Runtime" in text
+    text = listed(root, "--backend", f"onnxruntime.python={root / 'none'}").stdout
+    assert "1 of 1 servables would be served" in text
+    assert "note: not tried whether ONNX Runtime has all that the model asks for" in text

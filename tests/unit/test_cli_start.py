@@ -251,3 +251,85 @@ def test_exit_codes_are_the_documented_numbers() -> None:
         "TARGET_MISSED": 10,
     }  # fmt: skip
     assert exit_code_for(ConfigError("x")) is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        ("gone/ready.json", "lies in a folder that is not there"),
+        ("", "is a folder"),
+        ("a_file/ready.json", "lies in a folder that is not there"),
+    ],
+)
+def test_start_refuses_a_ready_file_that_could_not_be_written(
+    server: Server, tmp_path: Path, file: str, problem: str
+) -> None:
+    (tmp_path / "a_file").touch()
+    result = start("--model-dir", str(tmp_path), "--ready-file", str(tmp_path / file))
+    assert result.exit_code == ExitCode.USAGE
+    assert "--ready-file" in result.output
+    assert problem in result.output
+    assert server.settings is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SERVING_REST_PROT", "1", "(did you mean 'SERVING_REST_PORT'?)"),
+        ("SERVING_WORKER", "4", "(did you mean 'SERVING_WORKERS'?)"),
+        ("SERVING_XYZZY", "4", "changes nothing"),
+    ],
+)
+def test_start_names_a_variable_that_is_no_setting(
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("serving.logs.configure", lambda *_: None)  # it would end caplog
+    settings_of(server, start("--model-dir", str(tmp_path), env={name: value}))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert name in record.message
+    assert said in record.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVING_MAX_QUEUE_SIZE", "4"),
+        ("SERVING_URL", "localhost:5500"),
+        ("SERVING_REST_URL", "http://localhost:1500"),
+        ("SERVING_SERVICE_HOST", "10.0.0.1"),
+        ("SERVING_SERVICE_PORT_REST", "1500"),
+        ("SERVING_PORT", "tcp://10.0.0.1:1500"),
+        ("SERVING_PORT_1500_TCP_ADDR", "10.0.0.1"),
+        ("OTHER_REST_PROT", "1"),
+    ],
+)
+def test_start_says_nothing_of_variables_that_are_heard_or_of_services(
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+) -> None:
+    def configure(*_: object) -> None:
+        raise AssertionError("there is nothing to log")
+
+    monkeypatch.setattr("serving.logs.configure", configure)
+    settings_of(server, start("--model-dir", str(tmp_path), env={name: value}))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind"), [("--rest-port", "whole number"), ("--run-timeout-s", "number of seconds")]
+)
+def test_start_says_what_a_number_is_when_it_is_none(server: Server, flag: str, kind: str) -> None:
+    result = start("--model-dir", ".", flag, "abc")
+    assert result.exit_code == ExitCode.USAGE
+    assert f"'abc' is not a valid {kind}" in result.stderr

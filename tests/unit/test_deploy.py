@@ -184,6 +184,10 @@ async def test_kubernetes_probes_ask_routes_that_are_there() -> None:
     assert asked["readiness"]["path"] == asked["startup"]["path"] == "/v2/health/ready"
 
 
+def test_kubernetes_services_set_no_settings() -> None:
+    assert pod()["enableServiceLinks"] is False
+
+
 def test_kubernetes_ports_are_the_servers() -> None:
     declared = {port["name"]: port["containerPort"] for port in container()["ports"]}
     assert declared == PORTS

@@ -124,3 +124,18 @@ def test_codes_of_the_tree_are_all_explained() -> None:
 )
 def test_did_you_mean_takes_slips_and_other_case(given: str, hint: str) -> None:
     assert did_you_mean(given, ["Digits", "resnet"]) == hint
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "is_near"),
+    [
+        ("nope", "newopset", False),
+        ("outputs", "inputs", False),
+        ("iamge", "image", True),
+        ("shp", "shape", True),
+        ("FP32", "TYPE_FP32", True),
+        ("model", "my_model", True),
+    ],
+)
+def test_a_hint_shares_most_letters_or_is_a_part(given: str, known: str, is_near: bool) -> None:
+    assert did_you_mean(given, [known]) == (f"did you mean {known!r}?" if is_near else "")

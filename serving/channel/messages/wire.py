@@ -92,15 +92,17 @@ def cut(text: str) -> str:
 
 def encode(message: Message) -> bytes:
     """Turn a message into a datagram; raises ValueError when it would not fit."""
+    if isinstance(message, Run) and message.afar is None:
+        head = _RUN.pack(RUN_KIND, *message[:7])
+        return head + cut(message.ids).encode() if message.ids else head
+    if isinstance(message, Done) and message.outputs is None:
+        return _DONE.pack(DONE_KIND, *message[:4], 0, -1)
     if isinstance(message, StageRun):
         name = message.function.encode()
         head = _STAGE_RUN.pack(STAGE_RUN_KIND, *message[:3], len(name))
         return head + name + cut(message.ids).encode()
     if isinstance(message, StageDone):
         return _STAGE_DONE.pack(STAGE_DONE_KIND, *message)
-    if isinstance(message, Run) and message.afar is None:
-        head = _RUN.pack(RUN_KIND, *message[:7])
-        return head + cut(message.ids).encode() if message.ids else head
     if isinstance(message, Run):
         data = _encode_afar_run(message)
     elif isinstance(message, Done):
@@ -174,14 +176,9 @@ def _decode_afar_run(data: bytes) -> Run:
 
 
 def _encode_done(m: Done) -> bytes:
-    count = -1 if m.outputs is None else len(m.outputs)
-    head = _DONE.pack(
-        DONE_KIND, m.run, m.input_ns, m.infer_ns, m.output_ns, m.segment, count
-    )  # fmt: skip
-    if not m.outputs:
-        return head
-    parts = [head]
-    for w in m.outputs:
+    outputs = m.outputs or ()
+    parts = [_DONE.pack(DONE_KIND, *m[:4], m.segment, len(outputs))]
+    for w in outputs:
         parts.append(_WRITTEN.pack(w.dtype, len(w.shape), w.offset, w.nbytes))
         parts.append(struct.pack(f"<{len(w.shape)}q", *w.shape))
     return b"".join(parts)

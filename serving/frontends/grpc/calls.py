@@ -31,13 +31,13 @@ _log = logging.getLogger("serving.frontends.grpc")
 class Inference:
     """Runs requests on the data plane and knows when the last has ended.
 
-    One for all services of a ``GrpcFrontEnd``, which owns it.
+    One for all services of a ``GrpcFrontEnd``, which owns it. ``under_way`` counts the calls.
     """
 
     def __init__(self, plane: DataPlane, threads: Executor) -> None:
         self.plane = plane
         self._threads = threads
-        self._running = 0
+        self.under_way = 0
         self._draining = False
         self._idle = asyncio.Event()
 
@@ -45,18 +45,18 @@ class Inference:
         """Hold off the end of a drain until ``end``; raises Unavailable when one has begun."""
         if self._draining:
             raise Unavailable("the server is shutting down", code="draining", retry_after_s=5.0)
-        self._running += 1
+        self.under_way += 1
 
     def end(self) -> None:
         """Take back one ``begin``."""
-        self._running -= 1
-        if self._draining and not self._running:
+        self.under_way -= 1
+        if self._draining and not self.under_way:
             self._idle.set()
 
     async def drain(self) -> None:
         """Refuse new inference from here on; return when what was running has ended."""
         self._draining = True
-        if not self._running:
+        if not self.under_way:
             self._idle.set()
         await self._idle.wait()
 
@@ -74,10 +74,18 @@ class Inference:
             raise
 
     async def encode(
-        self, response: InferResponse, encode: Callable[[InferResponse], bytes], heavy_bytes: int
+        self,
+        response: InferResponse,
+        encode: Callable[[InferResponse], bytes],
+        heavy_bytes: int,
+        *,
+        slow: bool = False,
     ) -> bytes:
-        """Encode a response and release it; on a thread when it holds more bytes of strings."""
-        if not packs_many_strings(response, heavy_bytes):
+        """Encode a response and release it.
+
+        On a thread when it holds more bytes of strings, or is ``slow`` to encode otherwise.
+        """
+        if not slow and not packs_many_strings(response, heavy_bytes):
             try:
                 return encode(response)
             finally:

@@ -75,11 +75,12 @@ def read(
         )
     if dtype.is_bytes:
         return Tensor(name, dtype, shape, items=list(values))
-    return Tensor(name, dtype, shape, _numbers(values, dtype, where).reshape(shape))
+    found = numbers_of(values, _WIRE.get(dtype.name, dtype.numpy), dtype, where)
+    return Tensor(name, dtype, shape, found.reshape(shape))
 
 
-def _numbers(values: Any, dtype: DType, where: str) -> Array:
-    wire = _WIRE.get(dtype.name, dtype.numpy)
+def numbers_of(values: Any, wire: "np.dtype[Any] | None", dtype: DType, where: str) -> Array:
+    """Return the numbers of a list that holds them as ``wire``; raises InvalidRequest."""
     numbers = np.empty(len(values), wire)
     for start in range(0, len(values), _CHUNK):
         numbers[start : start + _CHUNK] = np.array(values[start : start + _CHUNK], wire)

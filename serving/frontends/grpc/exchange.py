@@ -62,5 +62,9 @@ class Exchange(Ending):
         elif self._finish is None:
             outcome.release()
         else:
-            heavy = packs_many_strings(outcome, self._heavy_bytes)
+            heavy = self._is_heavy(outcome)
             self._answer(partial(self._encode, outcome), outcome.release, heavy=heavy)
+
+    def _is_heavy(self, response: InferResponse) -> bool:
+        """Return whether writing an answer goes through many elements one by one."""
+        return packs_many_strings(response, self._heavy_bytes)

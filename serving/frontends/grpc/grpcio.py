@@ -16,14 +16,15 @@ from serving.frontends.tls import Certificates
 class GrpcioServer:
     """Owned by ``GrpcFrontEnd``; made and used on the running event loop.
 
-    ``limit_bytes`` bounds a message that comes in, ``answer_bytes`` one that goes out.
+    ``limit_bytes`` bounds a message that comes in, ``answer_bytes`` one that goes out. With
+    ``shares`` the port is one that other processes of this server listen on as well.
     """
 
-    def __init__(self, limit_bytes: int, answer_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, answer_bytes: int, *, shares: bool = False) -> None:
         self._server = grpc.aio.server(
             options=[
                 # Two servers on one port would each get some of the connections, in silence.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shares)),
                 ("grpc.max_receive_message_length", limit_bytes),
                 ("grpc.max_send_message_length", answer_bytes),
             ]

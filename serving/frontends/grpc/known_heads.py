@@ -12,6 +12,7 @@ from typing import NamedTuple
 from serving.frontends import raw_tensor
 from serving.frontends.grpc import wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.frontends.grpc.v2_rows import V2Rows
 from serving.request import Description, InferRequest, VersionName
 
 _MOST = 1024
@@ -22,7 +23,7 @@ class Known(NamedTuple):
     """What a head says: all of a request but values, id and deadline.
 
     ``model`` is the name that it asks for, ``target`` what that stands for: servable, version and
-    method.
+    method. With ``rows`` such messages may go together.
     """
 
     model: str
@@ -30,6 +31,7 @@ class Known(NamedTuple):
     description: Description
     inputs: tuple[raw_tensor.Look, ...]
     outputs: tuple[str, ...] | None
+    rows: V2Rows | None
 
     def request(
         self, raw: tuple[memoryview, ...], deadline: float | None, id: str
@@ -99,10 +101,12 @@ class KnownHeads:
             # Nothing else may stand before the tensor or behind it.
             if bytes(parcel.raw[0].obj) == start + parcel.raw[0]:
                 self._starts[len(start) + len(parcel.raw[0])] = start, parcel.head
-        self._known[parcel.head] = Known(
+        what = (
             message.model_name,
             (request.servable, request.version, request.method),
             description,
             tuple([raw_tensor.Look.of(tensor) for tensor in inputs]),
             request.outputs,
         )
+        rows = V2Rows(*what)
+        self._known[parcel.head] = Known(*what, rows if rows.is_one else None)

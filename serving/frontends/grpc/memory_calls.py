@@ -52,12 +52,12 @@ class MemoryCalls:
                     where=field,
                     expected=f"0 to {LARGEST}",
                 )
-        regions.register(message.name, message.key, message.offset, message.byte_size)
+        await regions.register(message.name, message.key, message.offset, message.byte_size)
         return v2_codec.to_bytes(pb.SystemSharedMemoryRegisterResponse())
 
     async def _unregister(self, data: bytes, context: Context) -> bytes:
         message = v2_codec.parse(pb.SystemSharedMemoryUnregisterRequest, data)
-        self._opened(context).unregister(message.name or None)
+        await self._opened(context).unregister(message.name or None)
         return v2_codec.to_bytes(pb.SystemSharedMemoryUnregisterResponse())
 
     def _opened(self, context: Context) -> Regions:

@@ -12,6 +12,30 @@ Context = Any
 """What an engine tells of a call: ``invocation_metadata()``, ``time_remaining()``, ``peer()`` and
 ``cancelled()``, which mean what they mean in grpcio's ``ServicerContext``."""
 
+
+class DirectContext(Protocol):
+    """What an engine tells of a call that it begins without a task; all that ``Context`` has."""
+
+    def terms(self, id_key: str) -> tuple[str, float | None]:
+        """Return the metadata's value under ``id_key``, "" if there is none, and the deadline.
+
+        That is monotonic seconds, None without one.
+        """
+        ...
+
+    def invocation_metadata(self) -> Any:
+        """Return what the client sent along."""
+        ...
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds left, None when the client set no deadline."""
+        ...
+
+    def peer(self) -> str:
+        """Return who calls."""
+        ...
+
+
 Finish = Callable[[bytes | BaseException], None]
 """Takes what a call came to: the serialised answer, or what went wrong."""
 
@@ -24,7 +48,7 @@ class Running(Protocol):
         ...
 
 
-Direct = Callable[[Any, Context, Finish], Running | None]
+Direct = Callable[[Any, DirectContext, Finish], Running | None]
 """Begins a unary call without a task, and finishes it once, unless it is abandoned.
 
 The message is bytes, or a view. Returns None, having done nothing, when the call is better run as

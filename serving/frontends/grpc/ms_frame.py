@@ -10,21 +10,23 @@ such elements, for they are checked one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from serving import protobuf
 from serving.errors import ServingError
 from serving.frontends.grpc.ms_reply import Reply
+from serving.frontends.grpc.ms_rows import Hole, MsRows
 from serving.frontends.method import Describe
 from serving.frontends.mindspore.instances import Common
 from serving.protobuf import Span
 from serving.request import InferRequest
-from serving.tensor import BOOL, Array, Tensor
+from serving.tensor import BOOL, Tensor
 
 _INSTANCE, _ITEM, _KEY, _VALUE = (n << 3 | 2 for n in (2, 1, 1, 2))
 _DATA, _PLACE = 3 << 3 | 2, 5 << 3 | 2
+_ndarray = np.ndarray
 _MOST_INSTANCES = 32
 _MOST_ALIKE = 8
 """Frames of one length: more clients than that, each with a spelling of its own, take turns."""
@@ -33,25 +35,17 @@ _LONGEST_BYTES = 4096
 """Of what is remembered of a message: all but its elements."""
 
 
-class _Hole(NamedTuple):
-    """Where elements of an input stand in a message, their type, and a tensor of what they are."""
-
-    start: int
-    end: int
-    kind: np.dtype[Any]
-    like: Tensor
-
-
 class Frame(NamedTuple):
     """What a message says, whatever its elements. ``fixed`` are the bytes between, by place.
 
-    ``reply`` writes what it is answered with.
+    ``reply`` writes what it is answered with. With ``rows`` such calls may go together.
     """
 
     fixed: tuple[tuple[int, int, bytes], ...]
     reply: Reply
-    instances: tuple[tuple[_Hole, ...], ...]
+    instances: tuple[tuple[Hole, ...], ...]
     like: InferRequest
+    rows: MsRows | None
 
     def fits(self, data: bytes) -> bool:
         """Return whether a message of the same length is such a one."""
@@ -62,32 +56,37 @@ class Frame(NamedTuple):
 
     def holds(self, describe: Describe) -> bool:
         """Return whether the model is still described as when the frame was made."""
-        name, method, version = self.reply.target
-        try:
-            return describe(name, version or None, method) is self.reply.description
-        except ServingError:
-            return False
+        return self.reply.holds(describe)
+
+    def request(self, data: bytes, common: Common) -> InferRequest:
+        """Return the request of a message that fits, of the only instance there is."""
+        return self._of(self.instances[0], data, common)
 
     def requests(self, data: bytes, common: Common) -> tuple[InferRequest, ...]:
         """Return the requests of a message that fits."""
+        return tuple([self._of(holes, data, common) for holes in self.instances])
+
+    def _of(self, holes: tuple[Hole, ...], data: bytes, common: Common) -> InferRequest:
         like = self.like
-        return tuple(
-            [
-                InferRequest(
-                    like.servable,
-                    tuple([_tensor(data, hole) for hole in holes]),
-                    like.version,
-                    like.method,
-                    None,
-                    common.id,
-                    common.deadline,
-                    like.priority,
-                    like.sequence,
-                    like.parameters,
-                    like.generation,
-                )
-                for holes in self.instances
-            ]
+        # Copies of few bytes, which lie as numbers should; in the message they may lie anywhere.
+        inputs = [
+            Tensor(
+                known.name, known.dtype, known.shape, _ndarray(known.shape, kind, data[start:end])
+            )
+            for start, end, kind, known in holes
+        ]
+        return InferRequest(
+            like.servable,
+            tuple(inputs),
+            like.version,
+            like.method,
+            None,
+            common.id,
+            common.deadline,
+            like.priority,
+            like.sequence,
+            like.parameters,
+            like.generation,
         )
 
 
@@ -97,11 +96,11 @@ class Frames:
     def __init__(self) -> None:
         self._by_length: dict[int, list[Frame]] = {}
 
-    def find(self, data: bytes, describe: Describe) -> Frame | None:
-        """Return the frame that a message fits, if there is one that still holds."""
+    def find(self, data: bytes) -> Frame | None:
+        """Return the frame that a message fits, if there is one; perhaps it holds no more."""
         for frame in self._by_length.get(len(data), ()):
             if frame.fits(data):
-                return frame if frame.holds(describe) else None
+                return frame
         return None
 
     def learn(
@@ -125,13 +124,6 @@ class Frames:
         if frame is not None:
             alike = [other for other in known if not other.fits(data)]
             self._by_length[len(data)] = [frame, *alike[: _MOST_ALIKE - 1]]
-
-
-def _tensor(data: bytes, hole: _Hole) -> Tensor:
-    like = hole.like
-    # A copy of few bytes, which lie as numbers should; within the message they may lie anywhere.
-    array: Array = np.ndarray(like.shape, hole.kind, data[hole.start : hole.end])
-    return Tensor(like.name, like.dtype, like.shape, array)
 
 
 def _made(
@@ -158,7 +150,9 @@ def _made(
     fixed = tuple(_between(data, [hole for holes in instances for hole in holes]))
     if sum([end - start for start, end, _ in fixed]) > _LONGEST_BYTES:
         return None
-    return Frame(fixed, reply, tuple(instances), like._replace(inputs=()))
+    like = like._replace(inputs=(), id="", deadline=None)
+    rows = MsRows.of(instances[0], like, reply) if len(instances) == 1 else None
+    return Frame(fixed, reply, tuple(instances), like, rows)
 
 
 def _is_plain(request: InferRequest | ServingError) -> bool:
@@ -188,15 +182,15 @@ def _holes(data: bytes, start: int, end: int) -> dict[str, Span] | None:
     return found
 
 
-def _hole(data: bytes, tensor: Tensor, place: Span | None) -> _Hole | None:
+def _hole(data: bytes, tensor: Tensor, place: Span | None) -> Hole | None:
     """Return where a tensor's elements stand, if they are what stands there and need no check."""
     array = tensor.array
     if place is None or array is None or array.tobytes() != data[slice(*place)]:
         return None  # given in another type, such as BF16 for which FP32 was sent
-    return _Hole(*place, array.dtype, Tensor(tensor.name, tensor.dtype, tensor.shape))
+    return Hole(*place, array.dtype, Tensor(tensor.name, tensor.dtype, tensor.shape))
 
 
-def _between(data: bytes, holes: list[_Hole]) -> Iterator[tuple[int, int, bytes]]:
+def _between(data: bytes, holes: list[Hole]) -> Iterator[tuple[int, int, bytes]]:
     at = 0
     for hole in sorted(holes, key=lambda hole: hole.start):
         yield at, hole.start, data[at : hole.start]

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from serving.dataplane import DataPlane
 from serving.errors import ServingError
 from serving.frontends.grpc import ms_codec, status
-from serving.frontends.grpc.calls import Inference, request_id, unary
-from serving.frontends.grpc.methods import Context, Finish, Methods, Running
+from serving.frontends.grpc.calls import REQUEST_ID, Inference, request_id, unary
+from serving.frontends.grpc.gathering import Gatherings
+from serving.frontends.grpc.methods import Context, DirectContext, Finish, Methods, Running
 from serving.frontends.grpc.ms_exchange import MsExchange, has_many_strings, release
-from serving.frontends.grpc.ms_frame import Frames
+from serving.frontends.grpc.ms_frame import Frame, Frames
+from serving.frontends.grpc.ms_lone import MsLone
 from serving.frontends.grpc.ms_memory import Memory
 from serving.frontends.grpc.status import Outcome as CallOutcome
 from serving.frontends.grpc.status_code import StatusCode
@@ -32,6 +34,8 @@ from serving.request import Description, InferRequest
 
 NAME = "mindspore.serving.proto.MSService"
 
+_NOTHING_OF_ITS_OWN = Common("", None)
+
 
 class MindSporeService:
     """Answers MindSpore Serving's clients from a data plane; owned by ``GrpcFrontEnd``."""
@@ -43,6 +47,7 @@ class MindSporeService:
         self._inference = inference
         self._regions = regions
         self._frames = Frames()
+        self._gatherings = Gatherings(inference, self._begin_alone)
 
     def methods(self) -> Methods:
         """Return what an engine offers, by path."""
@@ -56,19 +61,36 @@ class MindSporeService:
         finally:
             self._inference.end()
 
-    def _begin_predict(self, data: bytes, context: Context, finish: Finish) -> Running | None:
+    def _begin_predict(self, data: bytes, context: DirectContext, finish: Finish) -> Running | None:
         if len(data) > ms_codec.HEAVY_BYTES:
             return None
-        frame = self._frames.find(data, self._plane.describe)
-        if frame is not None:
+        frame = self._frames.find(data)
+        common = _terms(context)
+        if frame is not None and frame.rows is not None and common is _NOTHING_OF_ITS_OWN:
+            gathered = self._gatherings.join(frame.rows, data, data, context, finish)
+            if gathered is not None:
+                return gathered
+        return self._begin(data, finish, frame, common)
+
+    def _begin_alone(self, data: bytes, context: DirectContext, finish: Finish) -> Running | None:
+        return self._begin(data, finish, self._frames.find(data), _terms(context))
+
+    def _begin(
+        self, data: bytes, finish: Finish, frame: Frame | None, common: Common
+    ) -> Running | None:
+        if frame is not None and frame.holds(self._plane.describe):
+            if len(frame.instances) == 1:
+                lone = MsLone(self._inference, frame.reply, finish)
+                lone.start(data, frame, common)
+                return lone
             exchange = MsExchange(self._inference, finish)
-            exchange.start_framed(data, frame, _common(context))
+            exchange.start_framed(data, frame, common)
             return exchange
         message = ms_codec.parse(data)
         if self._regions is not None and ms_codec.shares(message):
             return None
         exchange = MsExchange(self._inference, finish)
-        exchange.start(data, message, self._frames, _common(context))
+        exchange.start(data, message, self._frames, common)
         return exchange
 
     async def _reply(self, data: bytes, context: Context) -> bytes:
@@ -128,6 +150,12 @@ class MindSporeService:
         # A cancelled call does not stop the thread: the rows go back when it is through.
         encoding.add_done_callback(lambda _: release(outcomes))
         return await asyncio.shield(encoding)
+
+
+def _terms(context: DirectContext) -> Common:
+    """Return what ``_common`` does, without reckoning."""
+    id, deadline = context.terms(REQUEST_ID)
+    return Common(id, deadline) if id or deadline is not None else _NOTHING_OF_ITS_OWN
 
 
 def _common(context: Context) -> Common:

@@ -10,12 +10,14 @@ The messages are those of ``grpcio-reflection``; its service is not used, as it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
+from serving.frontends.grpc import tensorflow_pool
 from serving.frontends.grpc.methods import Context, Method, Methods
 from serving.frontends.grpc.status_code import StatusCode
 
@@ -23,6 +25,7 @@ V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 
 _Response = pb.ServerReflectionResponse
+_POOL = descriptor_pool.Default()
 
 
 class ReflectionService:
@@ -33,7 +36,6 @@ class ReflectionService:
 
     def __init__(self, services: Sequence[str]) -> None:
         self._services = tuple(sorted((*services, V1ALPHA)))
-        self._pool = descriptor_pool.Default()
         self._draining = asyncio.Event()
 
     def methods(self) -> Methods:
@@ -69,17 +71,19 @@ class ReflectionService:
             named = [pb.ServiceResponse(name=name) for name in self._services]
             return _Response(list_services_response=pb.ListServiceResponse(service=named))
         if kind == "file_by_filename":
-            return _files(self._pool.FindFileByName(question.file_by_filename))
+            file = question.file_by_filename
+            return _files(_find(lambda pool: pool.FindFileByName(file)))
         if kind == "file_containing_symbol":
-            return _files(self._pool.FindFileContainingSymbol(question.file_containing_symbol))
+            symbol = question.file_containing_symbol
+            return _files(_find(lambda pool: pool.FindFileContainingSymbol(symbol)))
         if kind == "file_containing_extension":
             asked = question.file_containing_extension
-            extended = self._pool.FindMessageTypeByName(asked.containing_type)
-            found: Any = self._pool.FindExtensionByNumber(extended, asked.extension_number)
+            extended = _POOL.FindMessageTypeByName(asked.containing_type)
+            found: Any = _POOL.FindExtensionByNumber(extended, asked.extension_number)
             return _files(found.file)
         if kind == "all_extension_numbers_of_type":
-            extended = self._pool.FindMessageTypeByName(question.all_extension_numbers_of_type)
-            numbers = sorted(field.number for field in self._pool.FindAllExtensions(extended))
+            extended = _POOL.FindMessageTypeByName(question.all_extension_numbers_of_type)
+            numbers = sorted(field.number for field in _POOL.FindAllExtensions(extended))
             told = pb.ExtensionNumberResponse(
                 base_type_name=extended.full_name, extension_number=numbers
             )
@@ -104,6 +108,13 @@ class ReflectionService:
             draining.cancel()
             if question is not None:
                 question.cancel()
+
+
+def _find(look: Callable[[Any], Any]) -> Any:
+    """Return what a look into the pools finds first; raises KeyError when neither has it."""
+    with contextlib.suppress(KeyError):
+        return look(_POOL)
+    return look(tensorflow_pool.POOL)
 
 
 def _files(file: Any) -> Any:

@@ -18,7 +18,7 @@ from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.errors import ConfigError
 from serving.frontends.acceptor import Shares
-from serving.frontends.grpc import health, ms_service, service, v1_service
+from serving.frontends.grpc import health, ms_service, service, tf_service, v1_service
 from serving.frontends.grpc.calls import Inference
 from serving.frontends.grpc.health import HealthService
 from serving.frontends.grpc.lane.listening import port_taken
@@ -26,6 +26,7 @@ from serving.frontends.grpc.lane.server import LaneServer
 from serving.frontends.grpc.ms_service import MindSporeService
 from serving.frontends.grpc.reflection import ReflectionService
 from serving.frontends.grpc.service import InferenceService
+from serving.frontends.grpc.tf_service import TensorFlowService
 from serving.frontends.grpc.v1_service import V1Service
 from serving.frontends.shared_memory.regions import Regions
 from serving.frontends.tls import certificates_of
@@ -46,8 +47,8 @@ class GrpcFrontEnd:
 
     All methods are called on the event loop. ``port`` is the real port once started. With ``unix``
     it listens on that path in place of host and port. ``regions`` None is without shared memory of
-    clients. ``shared`` are sockets that other processes take connections from as well, which only
-    this project's own server can.
+    clients. ``shared`` are sockets that other processes take connections from as well; grpcio's own
+    listen beside them, on the port that settings name.
     """
 
     def __init__(
@@ -78,13 +79,14 @@ class GrpcFrontEnd:
         self._inference = Inference(self._plane, threads)
         self._health = HealthService(self._plane)
         self._reflection = ReflectionService(
-            (v1_service.NAME, service.NAME, ms_service.NAME, health.NAME)
+            (v1_service.NAME, service.NAME, ms_service.NAME, *tf_service.NAMES, health.NAME)
         )
         # Looked through in this order for every call, so inference comes first.
         for each in (
             InferenceService(self._plane, self._inference, self._regions),
             V1Service(self._plane, self._inference),
             MindSporeService(self._plane, self._inference, self._regions),
+            TensorFlowService(self._plane, self._inference, self._settings.max_request_mb << 20),
             self._health,
             self._reflection,
         ):
@@ -133,7 +135,7 @@ class GrpcFrontEnd:
         # Not before it is chosen: to import grpcio takes memory and time of every start.
         from serving.frontends.grpc.grpcio import GrpcioServer
 
-        return GrpcioServer(limit, _MESSAGE_LIMIT)
+        return GrpcioServer(limit, _MESSAGE_LIMIT, shares=self._shared is not None)
 
     def _bind(self, server: LaneServer | GrpcioServer) -> int:
         host, port = self._settings.host, self._settings.grpc_port

@@ -13,11 +13,12 @@ from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
 from serving.frontends import v2_metadata, v2_statistics
 from serving.frontends.grpc import v2_codec, wire
-from serving.frontends.grpc.calls import Inference, request_id, unary
+from serving.frontends.grpc.calls import REQUEST_ID, Inference, request_id, unary
 from serving.frontends.grpc.exchange import Exchange
-from serving.frontends.grpc.known_heads import KnownHeads
+from serving.frontends.grpc.gathering import Gatherings
+from serving.frontends.grpc.known_heads import Known, KnownHeads
 from serving.frontends.grpc.memory_calls import MemoryCalls
-from serving.frontends.grpc.methods import Context, Finish, Methods, Running
+from serving.frontends.grpc.methods import Context, DirectContext, Finish, Methods, Running
 from serving.frontends.grpc.repository_calls import RepositoryCalls
 from serving.frontends.grpc.status import outcome
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
@@ -50,6 +51,7 @@ class InferenceService:
         self._inference = inference
         self._regions = regions
         self._heads = KnownHeads()
+        self._gatherings = Gatherings(inference, self._begin_alone)
 
     def methods(self) -> Methods:
         """Return what an engine offers, by path."""
@@ -132,11 +134,35 @@ class InferenceService:
             inference.end()
 
     def _begin_infer(
-        self, data: bytes | memoryview, context: Context, finish: Finish
+        self, data: bytes | memoryview, context: DirectContext, finish: Finish
     ) -> Running | None:
         parcel = self._heads.split(data)
+        known = self._heads.find(parcel)
+        rows = None if known is None else known.rows
+        if rows is not None and rows.takes(parcel.raw) and context.terms(REQUEST_ID) == ("", None):
+            gathered = self._gatherings.join(rows, parcel.raw, data, context, finish)
+            if gathered is not None:
+                return gathered
+        return self._begin(parcel, known, context, finish)
+
+    def _begin_alone(
+        self, data: bytes | memoryview, context: DirectContext, finish: Finish
+    ) -> Running | None:
+        parcel = self._heads.split(data)
+        return self._begin(parcel, self._heads.find(parcel), context, finish)
+
+    def _begin(
+        self, parcel: wire.Parcel, known: Known | None, context: DirectContext, finish: Finish
+    ) -> Running | None:
         if v2_codec.is_heavy(parcel):
             return None
+        # A reloaded model has another description, and perhaps another signature.
+        if known is not None and self._plane.describe(*known.target) is known.description:
+            id, deadline = context.terms(REQUEST_ID)
+            request = known.request(parcel.raw, deadline, id)
+            if request is not None:
+                encode = partial(v2_codec.encode, known.model)
+                return Exchange(self._inference, request, encode, v2_codec.HEAVY_BYTES, finish)
         decoded = self._decode(parcel, context)
         request = decoded.request
         encode = partial(v2_codec.encode, decoded.model)

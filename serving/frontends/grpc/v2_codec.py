@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from serving.errors import InvalidRequest, did_you_mean, listing
+from serving.errors import InvalidRequest, did_you_mean
 from serving.frontends import (
     fit,
     raw_tensor,
@@ -137,7 +137,7 @@ def encode(model: str, response: InferResponse, shared: Shared | None = None) ->
     there; raises InvalidRequest for one that does not fit.
     """
     outputs = response.outputs
-    head = _head(
+    start = head(
         model,
         response.version,
         tuple([(t.name, t.dtype.name, t.shape) for t in outputs]),
@@ -147,11 +147,11 @@ def encode(model: str, response: InferResponse, shared: Shared | None = None) ->
         own = pb.ModelInferResponse(id=response.id)
         for name, value in response.parameters.items():
             setattr(own.parameters[name], _choice(value), value)
-        head += to_bytes(own)
+        start += to_bytes(own)
     if shared is None:
-        return wire.join(head, [raw_tensor.write(tensor) for tensor in outputs])
+        return wire.join(start, [raw_tensor.write(tensor) for tensor in outputs])
     stored = shared.store(outputs, response.stored)
-    message = pb.ModelInferResponse.FromString(head)
+    message = pb.ModelInferResponse.FromString(start)
     for output in message.outputs:
         for name, value in stored.get(output.name, {}).items():
             setattr(output.parameters[name], _choice(value), value)
@@ -161,7 +161,7 @@ def encode(model: str, response: InferResponse, shared: Shared | None = None) ->
 
 
 @lru_cache(maxsize=1024)
-def _head(model: str, version: int, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+def head(model: str, version: int, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
     """Return the part of an answer that is the same whenever names and shapes are."""
     tensor = pb.ModelInferResponse.InferOutputTensor
     return to_bytes(
@@ -318,18 +318,7 @@ def _wanted(message: pb.ModelInferRequest, specs: tuple[TensorSpec, ...]) -> tup
     names: list[str] = []
     for index, given in enumerate(message.outputs):
         name, where = given.name, f"outputs[{index}]"
-        if name in names:
-            raise InvalidRequest(
-                f"output {name!r} is asked for twice", code="duplicate_output", where=where
-            )
-        if name not in known:
-            raise InvalidRequest(
-                f"output {name[:80]!r} is not known",
-                code="unknown_output",
-                where=where,
-                expected=listing(known),
-                fix=did_you_mean(name[:80], known),
-            )
+        fit.check_wanted(name, names, known, where)
         if given.parameters:
             _refuse_tensor_parameters(given.parameters, f"{where}.parameters")
         names.append(name)

@@ -48,6 +48,11 @@ def before_raw_input(size: int) -> bytes:
     return protobuf.prefix(_RAW_INPUT, size)
 
 
+def before_raw_output(size: int) -> bytes:
+    """Return what stands before a raw output of that many bytes in a ModelInferResponse."""
+    return protobuf.prefix(_RAW_OUTPUT, size)
+
+
 def join(head: bytes, raw: Sequence[bytes | memoryview]) -> bytes:
     """Return a serialised ModelInferResponse: ``head`` and then its raw output contents.
 

@@ -151,6 +151,11 @@ class Runs:
         finish(ends)
 
 
+def ends_of(outcome: InferResponse | BaseException) -> Ends:
+    """Return what a call of one instance comes to, by the outcome of that."""
+    return outcome if _concerns_all(outcome) else [_told(outcome)]
+
+
 def _concerns_all(outcome: InferResponse | BaseException) -> TypeGuard[ServingError]:
     """Return whether a request was not taken in, for no fault of its own."""
     return (

@@ -8,14 +8,15 @@ order, keep-alive, shutdown and flow control are the same for either way.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Any
 
-import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from serving.dataplane import DataPlane
 from serving.frontends.parting import Parting
 from serving.frontends.rest import large_body
 from serving.frontends.rest.guard import GuardedProtocol
@@ -24,23 +25,27 @@ from serving.frontends.rest.large_body import LargeBody
 from serving.frontends.rest.line import Line
 from serving.frontends.rest.row_form import Written
 from serving.frontends.rest.seat import Seat
-from serving.frontends.rest.stencil import Stencil
-from serving.frontends.rest.wire import Reply
+from serving.frontends.rest.wire import CLOSE, Reply
 
 
 class Connection(GuardedProtocol):
-    """Made by the server for each connection; ``lane`` None sends everything the ordinary way."""
+    """Made by the server for each connection; ``lane`` None sends everything the ordinary way.
+
+    What is no request at all is refused on behalf of ``plane``.
+    """
 
     # Where uvicorn has cycles there may be lane calls.
     cycle: Any
     pipeline: deque[tuple[Any, Any]]
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, lane: Lane | None) -> None:
-        super().__init__(config=config, server_state=state, app_state={})
+    def __init__(
+        self, config: uvicorn.Config, state: ServerState, lane: Lane | None, plane: DataPlane
+    ) -> None:
+        super().__init__(plane, config=config, server_state=state, app_state={})
         self._lane = lane
         self._running: LaneCall | Seat | RequestResponseCycle | None = None
         self._held: tuple[LaneCall | Seat, Reply] | None = None
-        self._seat = Seat(self)
+        self._seat = Seat(self, lane)
         self._between = True  # the parser stands between two requests
         self._begun = 0  # requests of which the latest read has the beginning
         self._parting: Parting | None = None
@@ -62,10 +67,14 @@ class Connection(GuardedProtocol):
             return
         stencil = lane.gatherings.stencils.find(data)
         if stencil is not None:
+            self._in_head = False
+            seat = self._seat
+            seat.take(stencil, data)
+            self.cycle = self._running = seat
             if lane.gatherings.has_company():
-                self._join(lane, stencil, data)
+                lane.gatherings.join(seat)
             else:
-                self._take_known(lane, stencil.head, data[stencil.head_bytes :])
+                seat.run()
             return
         found = lane.known(data)
         if found is not None:
@@ -84,16 +93,8 @@ class Connection(GuardedProtocol):
         self.cycle = self._running = call
         call.run()
 
-    def _join(self, lane: Lane, stencil: Stencil, data: bytes) -> None:
-        """Let a request go with others alike."""
-        self._in_head = False
-        seat = self._seat
-        seat.take(stencil, data)
-        self.cycle = self._running = seat
-        lane.gatherings.join(seat, stencil.form, stencil.text(data))
-
     def go_alone(self, seat: Seat) -> None:
-        """Let the request in the seat go by itself after all."""
+        """Let the request in the seat go the lane's ordinary way."""
         if self._lane is None or seat.stencil is None:
             return
         body = seat.data[seat.stencil.head_bytes :]
@@ -117,6 +118,9 @@ class Connection(GuardedProtocol):
     def on_headers_complete(self) -> None:
         """Decide which way the request goes; behind the last answer of a connection, neither."""
         if self.transport.is_closing():
+            return
+        if self.declines():
+            self._begun -= 1  # it begins once more
             return
         lane = self._lane
         head = None if lane is None else self._plain_head(lane)
@@ -146,13 +150,12 @@ class Connection(GuardedProtocol):
 
     def body_ended(self) -> None:
         """The body of the latest request was taken past the parser: go on with a fresh one."""
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.begin_anew()
         self.on_message_complete()
 
     def _plain_head(self, lane: Lane) -> Head | None:
         parser = self.parser
-        if parser.get_method() != b"POST" or parser.should_upgrade():
+        if parser.get_method() != b"POST":
             return None
         keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         return lane.head(self.url, self.headers, keep_alive)
@@ -168,6 +171,8 @@ class Connection(GuardedProtocol):
 
     def on_message_complete(self) -> None:
         """Run a lane call whose turn it is; an ordinary one runs already."""
+        if self.declined:
+            return
         self._between = True
         call = self.cycle
         if isinstance(call, Seat):
@@ -206,6 +211,21 @@ class Connection(GuardedProtocol):
             self.server_state.total_requests += 1
             self._heard = now
 
+    def answer_one(self, seat: Seat, reply: Reply) -> None:
+        """Write the answer to a request that is by itself; see ``Caller``."""
+        lane, transport = self._lane, self.transport
+        if lane is None or not seat.keep_alive or self.flow.write_paused or transport.is_closing():
+            self.reply(seat, reply)
+            return
+        seat.response_complete = True
+        body = reply.body
+        transport.write(b"%b%d\r\n\r\n%b" % (lane.start_of(reply), len(body), body))
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self._heard = time.monotonic()
+
     def reply(self, call: LaneCall | Seat, reply: Reply) -> None:
         """Write a reply, or hold it until the client reads; no later request runs meanwhile."""
         if self.flow.write_paused:
@@ -216,7 +236,7 @@ class Connection(GuardedProtocol):
         if self._lane is None or transport.is_closing():
             return
         transport.write(self._lane.response(reply, call.head.headers, call.keep_alive))
-        if not call.keep_alive:
+        if not call.keep_alive or CLOSE in reply.headers:
             transport.close()
         self.on_response_complete()
 
@@ -239,10 +259,10 @@ class Connection(GuardedProtocol):
         self._line.end()
         self._parting = Parting(self._wire, self)
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP; where the next request would begin nobody knows."""
+    def hear_no_more(self) -> None:
+        """Pass over what still comes, known heads as well."""
         self._between = False
-        super().send_400_response(msg)
+        super().hear_no_more()
 
     def overdue(self, now: float) -> bool:
         """Return whether the client has kept the server waiting too long (``now``: monotonic)."""

@@ -68,6 +68,11 @@ class Exchange:
         for index, claim in enumerate(claims):
             claim.tell(partial(self._on_outcome, index))
 
+    def write(self, response: InferResponse) -> None:
+        """Answer with the response to the call's one request, which was claimed elsewhere."""
+        responses = (response,)
+        self._encode(responses, partial(self._call.encode, responses))
+
     def abandon(self) -> None:
         """Nobody waits any more: withdraw what is not answered, release what is."""
         self._finish = None
@@ -83,8 +88,7 @@ class Exchange:
             self._on_outcome(0, outcome)
             return
         self._claims = []
-        responses = (outcome,)
-        self._encode(responses, partial(self._call.encode, responses))
+        self.write(outcome)
 
     def _on_outcome(self, index: int, outcome: InferResponse | BaseException) -> None:
         if self._finish is None:
@@ -95,7 +99,7 @@ class Exchange:
             del self._claims[index], self._responses[index]  # the others are given up
             if isinstance(outcome, ServingError):
                 outcome = self._call.failed(index, outcome)
-            self._end(_known(outcome))
+            self._end(known(outcome))
             return
         self._responses[index] = outcome
         self._left -= 1
@@ -126,7 +130,7 @@ class Exchange:
         for response in responses:
             response.release()
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        self._end(done.result() if error is None else _known(error))
+        self._end(done.result() if error is None else known(error))
 
     def _end(self, outcome: Outcome) -> None:
         finish = self._finish
@@ -137,7 +141,7 @@ class Exchange:
             finish(outcome)
 
 
-def _known(error: BaseException) -> Exception:
+def known(error: BaseException) -> Exception:
     """Return what is answered instead of what is no error of the call's own."""
     if isinstance(error, asyncio.CancelledError):
         return Unavailable("the request was withdrawn by the server", retry_after_s=1.0)

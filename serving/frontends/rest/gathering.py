@@ -7,17 +7,15 @@ written in one go; whatever does not fit, and whoever is alone, goes the lane's 
 
 from __future__ import annotations
 
-import asyncio
-
 from serving.dataplane import DataPlane, TakesRows
 from serving.errors import ServingError
+from serving.frontends.loneliness import LONELY, Loneliness
 from serving.frontends.rest.party import Party, Refuse, Start
 from serving.frontends.rest.row_form import RowForm
 from serving.frontends.rest.seat import Seat
 from serving.frontends.rest.stencil import Stencils
 
-_LONELY = 8
-_MOST_FORMS = 256
+_MOST_FORMS = 2048
 
 
 class Gatherings:
@@ -30,8 +28,8 @@ class Gatherings:
         self._start = start
         self._refuse = refuse
         self._gathered: dict[int, _Gathered] = {}
-        self._lonely = _LONELY  # turns in a row in which a call met no other
-        self._met = False
+        self._company = Loneliness(LONELY)
+        self.alone = 0  # calls that were claimed by themselves, and are not answered yet
 
     @property
     def possible(self) -> bool:
@@ -39,52 +37,45 @@ class Gatherings:
         return self._rows is not None
 
     def has_company(self) -> bool:
-        """Return whether it pays to wait for others until the loop's turn ends.
+        """Return whether it pays to wait for others until the loop's turn ends."""
+        return self._company.has_company(self.alone)
 
-        A call that is alone would wait for nothing: while turns have lately brought one call each,
-        it is only noticed when one brings two.
-        """
-        if self._lonely < _LONELY:
-            return True
-        if self._met:
-            self._lonely = 0
-            return True
-        self._met = True
-        asyncio.get_running_loop().call_soon(self._turn_ends)
-        return False
+    def forget(self, form: RowForm) -> None:
+        """Take no calls of a form that does not hold any more."""
+        self.stencils.forget(form)
+        self._gathered.pop(id(form), None)
 
-    def join(self, seat: Seat, form: RowForm, text: bytes) -> None:
+    def join(self, seat: Seat) -> None:
         """Let a call go with the others of this turn."""
+        stencil = seat.stencil
+        assert stencil is not None
+        form = stencil.form
         gathered = self._gathered.get(id(form))
         if gathered is None or gathered.form is not form:
             if len(self._gathered) >= _MOST_FORMS:
                 self._gathered.clear()
             gathered = self._gathered[id(form)] = _Gathered(form)
         if not gathered.seats:
-            asyncio.get_running_loop().call_soon(self._go, gathered)
+            self._company.soon(self._go, gathered)
         gathered.seats.append(seat)
-        gathered.texts.append(text)
-
-    def _turn_ends(self) -> None:
-        self._met = False
+        gathered.texts.append(seat.data[stencil.text_at : stencil.text_end])
 
     def _go(self, gathered: _Gathered) -> None:
         seats, texts = gathered.empty()
         if not seats:
             return
-        self._lonely = self._lonely + 1 if len(seats) == 1 else 0
+        self._company.came(len(seats))
         if len(seats) > 1 and self._together(gathered.form, seats, texts):
             return
         for seat in seats:
-            seat.caller.go_alone(seat)
+            seat.run()
 
     def _together(self, form: RowForm, seats: list[Seat], texts: list[bytes]) -> bool:
         """Claim calls together; False where each must go by itself."""
         assert self._rows is not None
         try:
             if not form.holds(self._describe):
-                self.stencils.forget(form)
-                self._gathered.pop(id(form), None)
+                self.forget(form)
                 return False
             return Party(self._rows, form, seats, self._start, self._refuse).begin(texts)
         except ServingError:

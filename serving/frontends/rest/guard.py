@@ -14,7 +14,7 @@ import asyncio
 import time
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from serving.frontends.rest.plain_http import PlainHttp
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 15.0
@@ -35,7 +35,7 @@ _TOO_LARGE = (
 )
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(PlainHttp):
     """One HTTP connection; made by the server for each, lives on the event loop."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

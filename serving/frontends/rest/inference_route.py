@@ -12,6 +12,7 @@ from serving.frontends.rest import (
     predict_codec,
     predict_row_form,
     status,
+    tf_route,
     v2_codec,
 )
 from serving.frontends.rest.exchange import Exchange
@@ -32,6 +33,13 @@ class WireFormat(Protocol):
         """Return whether even a large body is decoded without work per element."""
         ...
 
+    def cut(self, body: bytes, headers: Headers, describe: Describe, /) -> Cut | None:
+        """Return what a body, which was decoded, has in common with others but for numbers.
+
+        None for one that has nothing; raises a ``ServingError``.
+        """
+        ...
+
     def error(self, error: ServingError, request_id: str) -> Reply:
         """Return the answer to a call that failed."""
         ...
@@ -50,13 +58,10 @@ def find(raw_path: bytes) -> WireFormat | None:
     """
     if raw_path == PREDICT:
         return _PREDICT
+    if raw_path.startswith(tf_route.START):
+        return tf_route.find(raw_path)
     found = names.infer_route(raw_path) if raw_path.endswith(b"/infer") else None
     return ms_route.find(raw_path) if found is None else _V2(*found)
-
-
-def cut(form: WireFormat, body: bytes, headers: Headers, describe: Describe) -> Cut | None:
-    """Return what a body, which was decoded, has in common with others but for numbers."""
-    return form.cut(body, headers, describe) if isinstance(form, (_Predict, _V2)) else None
 
 
 class _Predict:
@@ -69,7 +74,7 @@ class _Predict:
     def decodes_fast(self, _size: int, _headers: Headers, _describe: Describe, /) -> bool:
         return False
 
-    def cut(self, body: bytes, headers: Headers, _describe: Describe) -> Cut | None:
+    def cut(self, body: bytes, headers: Headers, _describe: Describe, /) -> Cut | None:
         return predict_row_form.cut(body, headers)
 
 
@@ -93,5 +98,5 @@ class _V2:
     def decodes_fast(self, size: int, headers: Headers, describe: Describe, /) -> bool:
         return v2_codec.decodes_fast(self._model, self._version, size, headers, describe)
 
-    def cut(self, body: bytes, headers: Headers, describe: Describe) -> Cut | None:
+    def cut(self, body: bytes, headers: Headers, describe: Describe, /) -> Cut | None:
         return v2_codec.cut(self._model, self._version, body, headers, describe)

@@ -18,7 +18,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, ServingError, Unavailable
-from serving.frontends.rest import inference_route
 from serving.frontends.rest.exchange import Exchange, Outcome
 from serving.frontends.rest.gathering import Gatherings
 from serving.frontends.rest.inference_route import WireFormat, find
@@ -26,7 +25,7 @@ from serving.frontends.rest.refusal import refusal
 from serving.frontends.rest.seat import Seat
 from serving.frontends.rest.shared_calls import SharedCalls
 from serving.frontends.rest.v2_call import V2Call
-from serving.frontends.rest.wire import Call, Headers, Reply, echo
+from serving.frontends.rest.wire import CLOSE, Call, Headers, Reply, echo
 from serving.frontends.shared_memory.regions import Regions
 
 MAX_BODY_BYTES = 64 * 1024
@@ -68,12 +67,12 @@ class Lane:
         self.plane = plane
         self.pool = pool
         self.shared = SharedCalls(regions, pool)
-        self.gatherings = Gatherings(plane, self._start_of, self._refused)
+        self.gatherings = Gatherings(plane, self.start_of, self.refused)
         self._limit = min(max_body_bytes, MAX_BODY_BYTES)
         self._routes: dict[bytes, WireFormat] = {}
         self._known: dict[bytes, Head] = {}
         self._date: Sequence[tuple[bytes, bytes]] = ()
-        self._starts: dict[tuple[int, bytes, Fields], bytes] = {}
+        self._starts: dict[tuple[bytes, Fields, int], bytes] = {}
 
     def set_date(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
         """Set the header fields that begin every response; called each second."""
@@ -120,7 +119,7 @@ class Lane:
         if not (self.gatherings.possible and head.keep_alive) or not _FOR_ONE.isdisjoint(headers):
             return
         try:
-            cut = inference_route.cut(head.form, body, headers, self.plane.describe)
+            cut = head.form.cut(body, headers, self.plane.describe)
         except ServingError:
             cut = None
         if cut is not None:
@@ -128,15 +127,15 @@ class Lane:
 
     def response(self, reply: Reply, headers: Headers, keep_alive: bool) -> bytes:
         """Return the bytes of a response."""
-        start, body = self._start_of(reply), reply.body
+        start, body = self.start_of(reply), reply.body
         if keep_alive and b"x-request-id" not in headers:
             return b"%b%d\r\n\r\n%b" % (start, len(body), body)
-        closing = b"" if keep_alive else b"connection: close\r\n"
+        closing = b"" if keep_alive or CLOSE in reply.headers else b"connection: close\r\n"
         return b"%b%d\r\n%b%b\r\n%b" % (start, len(body), _lines(echo(headers)), closing, body)
 
-    def _start_of(self, reply: Reply) -> bytes:
+    def start_of(self, reply: Reply) -> bytes:
         """Return the bytes of a response up to the number that is the length of its body."""
-        key = reply.status, reply.content_type, reply.headers
+        key = reply[1:]  # all but the body
         start = self._starts.get(key)
         if start is None:
             if len(self._starts) >= _MOST_STARTS:
@@ -144,11 +143,12 @@ class Lane:
             start = self._starts[key] = self._start(*key)
         return start
 
-    def _refused(self, error: Exception, seat: Seat) -> Reply:
+    def refused(self, error: Exception, seat: Seat) -> Reply:
+        """Return the answer to a request that failed in its seat, counted."""
         head = seat.head
         return refusal(error, head.headers, head.form.error, self.plane)
 
-    def _start(self, status: int, content_type: bytes, fields: Fields) -> bytes:
+    def _start(self, content_type: bytes, fields: Fields, status: int) -> bytes:
         return b"%b%bcontent-type: %b\r\n%bcontent-length: " % (
             STATUS_LINE[status],
             _lines(self._date),
@@ -244,7 +244,8 @@ class LaneCall:
         try:
             self._start(done.result())
         except asyncio.CancelledError:
-            self._finish(Unavailable("the server is shutting down", code="draining"))
+            gone = "the server is shutting down"
+            self._finish(Unavailable(gone, code="draining", retry_after_s=5.0))
         except Exception as error:
             self._finish(error)
 

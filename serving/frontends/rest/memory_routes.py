@@ -15,6 +15,8 @@ from serving.errors import InvalidRequest, TooLarge
 from serving.frontends.rest import status
 from serving.frontends.rest.asgi import ClientGone
 from serving.frontends.rest.body import BodyBudget, BodyMemoryFull, BodyTooLarge
+from serving.frontends.rest.openapi import MEMORY
+from serving.frontends.rest.reading import get
 from serving.frontends.rest.repository_routes import Early
 from serving.frontends.shared_memory import gate
 from serving.frontends.shared_memory.regions import LARGEST, Regions
@@ -31,7 +33,8 @@ _BODY = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {"type": "object", "properties": _KEYS, "required": ["key", "byte_size"]}
+            "schema": {"type": "object", "properties": _KEYS, "required": ["key", "byte_size"]},
+            "example": {"key": "/my_memory", "byte_size": 4096},
         }
     },
 }
@@ -41,27 +44,34 @@ def add_memory(app: FastAPI, regions: Regions | None, budget: BodyBudget) -> Non
     """Add the routes; with ``regions`` None they refuse, and are not documented."""
     routes = _Routes(regions, budget)
     shown = regions is not None
-    for path, method, handler, summary in (
-        (f"{_SYSTEM}/status", "GET", routes.status, "List shared memory regions"),
-        (f"{_SYSTEM}{_ONE}/status", "GET", routes.status_of, "Show a shared memory region"),
-        (f"{_SYSTEM}{_ONE}/register", "POST", routes.register, "Register a shared memory region"),
-        (f"{_SYSTEM}/unregister", "POST", routes.unregister, "Unregister all regions"),
-        (f"{_SYSTEM}{_ONE}/unregister", "POST", routes.unregister_of, "Unregister a region"),
+    tag = MEMORY if shown else ""
+    get(app, f"{_SYSTEM}/status", "List shared memory regions", routes.status, tag=tag)
+    get(app, f"{_SYSTEM}{_ONE}/status", "Show a shared memory region", routes.status_of, tag=tag)
+    for path, handler, summary in (
+        (f"{_SYSTEM}{_ONE}/register", routes.register, "Register a shared memory region"),
+        (f"{_SYSTEM}/unregister", routes.unregister, "Unregister all regions"),
+        (f"{_SYSTEM}{_ONE}/unregister", routes.unregister_of, "Unregister a region"),
     ):
         extra = {"requestBody": _BODY} if handler == routes.register else None
         app.add_api_route(
             path,
             handler,
-            methods=[method],
+            methods=["POST"],
             summary=summary,
+            tags=[MEMORY],
             response_model=None,
             include_in_schema=shown,
             openapi_extra=extra,
         )
-    for tail, method in (("status", "GET"), ("register", "POST"), ("unregister", "POST")):
-        for path in (f"{_CUDA}/{tail}", f"{_CUDA}{_ONE}/{tail}"):
+    for start in (_CUDA, f"{_CUDA}{_ONE}"):
+        get(app, f"{start}/status", "", _cuda)
+        for tail in ("register", "unregister"):
             app.add_api_route(
-                path, _cuda, methods=[method], include_in_schema=False, response_model=None
+                f"{start}/{tail}",
+                _cuda,
+                methods=["POST"],
+                include_in_schema=False,
+                response_model=None,
             )
 
 
@@ -90,15 +100,15 @@ class _Routes:
         except (BodyTooLarge, BodyMemoryFull) as error:
             return Early(status.v2_error(error, ""))
         self._budget.give_back(taken)
-        regions.register(name, *_asked(body))
+        await regions.register(name, *_asked(body))
         return JSONResponse({})
 
     async def unregister(self, request: Request) -> Response:
-        self._opened(request).unregister()
+        await self._opened(request).unregister()
         return JSONResponse({})
 
     async def unregister_of(self, request: Request, name: str) -> Response:
-        self._opened(request).unregister(name)
+        await self._opened(request).unregister(name)
         return JSONResponse({})
 
     def _status(self, request: Request, name: str | None) -> Response:
@@ -135,7 +145,8 @@ def _asked(body: bytes) -> tuple[str, int, int]:
 
 
 def _number(found: dict[str, Any], field: str, least: int) -> int:
-    value = found.get(field, 0)
+    value = found.get(field)
+    value = 0 if value is None else value
     if type(value) is not int or not least <= value <= LARGEST:
         raise InvalidRequest(
             f"field {field!r} must be a whole number",

@@ -21,7 +21,7 @@ from serving.tensor import BF16, Array, DType, Tensor, element_count
 
 LARGEST_BYTES = 64 << 10
 _MOST_INSTANCES = 64
-_MOST_DESCRIPTIONS = 256
+_MOST_DESCRIPTIONS = 2048
 
 
 class _Input(NamedTuple):
@@ -126,18 +126,24 @@ _answers: dict[int, _Answer] = {}
 
 def write(outcomes: Sequence[Outcome], description: Description) -> bytes | None:
     """Return the answer for instances of which all outputs are numbers, None for others."""
+    outputs = starts(description)
+    rows = []
+    for outcome in outcomes:
+        row = None if isinstance(outcome, ServingError) else _row(outcome.outputs, outputs)
+        if row is None:
+            return None
+        rows.append(row)
+    return b'{"instances":[%b]}' % b",".join(rows)
+
+
+def starts(description: Description) -> tuple[tuple[bytes, int, bool], ...]:
+    """Return what stands before each output of an instance, and the rest as ``_Answer`` has it."""
     answer = _answers.get(id(description))
     if answer is None or answer.description is not description:
         if len(_answers) >= _MOST_DESCRIPTIONS:
             _answers.clear()
         answer = _answers[id(description)] = _answer(description)
-    rows = []
-    for outcome in outcomes:
-        row = None if isinstance(outcome, ServingError) else _row(outcome.outputs, answer.outputs)
-        if row is None:
-            return None
-        rows.append(row)
-    return b'{"instances":[%b]}' % b",".join(rows)
+    return answer.outputs
 
 
 def _row(tensors: Sequence[Tensor], outputs: tuple[tuple[bytes, int, bool], ...]) -> bytes | None:

@@ -15,12 +15,14 @@ from serving.errors import InvalidRequest, ServingError
 from serving.frontends.method import Describe
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.target import Target
-from serving.frontends.rest import ms_codec
+from serving.frontends.rest import ms_codec, ms_row_form, names
 from serving.frontends.rest.ms_exchange import MsExchange
+from serving.frontends.rest.row_form import Cut
 from serving.frontends.rest.wire import Call, Headers, Reply
 
 _PATH = re.compile(
-    rb"(?:/v1)?/model/(?P<name>[^/:]*)(?:/version/(?P<version>[^/:]*))?/?(?::(?P<method>.*))?"
+    rb"(?:/v1)?/model/(?P<name>%(text)b*)(?:/version/(?P<version>%(text)b*))?/?"
+    rb"(?:%(colon)b(?P<method>.*))?" % {b"text": names.BEFORE_COLON, b"colon": names.COLON}
 )
 _MAX_VERSION = 2**32 - 2
 _CHECK = "please check url, "
@@ -53,6 +55,10 @@ class MsRoute:
         if target is None:
             target = self._found = self._target()
         return ms_codec.decode(body, instances, target, headers, describe, now)
+
+    def cut(self, body: bytes, _headers: Headers, describe: Describe, /) -> Cut | None:
+        """Return what a body has in common with others but for numbers, if anything."""
+        return None if self._found is None else ms_row_form.cut(self._found, body, describe)
 
     def decodes_fast(self, _size: int, _headers: Headers, _describe: Describe, /) -> bool:
         """Return False: every number is read from text."""

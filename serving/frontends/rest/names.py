@@ -10,6 +10,10 @@ from urllib.parse import unquote_to_bytes
 from serving.errors import NotFound
 
 MAX_NAME = 255
+COLON = rb"(?::|%3[Aa])"
+"""The colon before a verb or method in a raw path; clients that quote paths encode it."""
+BEFORE_COLON = rb"(?:(?!%3[Aa])[^/:])"
+"""A byte of what stands before it, to be decoded once the path is split."""
 _INFER_ROUTE = b"/v2/models/"
 
 

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+PREDICT = "Inference"
+TENSORFLOW = "TensorFlow Serving and KServe V1"
+MINDSPORE = "MindSpore Serving"
+METADATA = "Metadata"
+HEALTH = "Health"
+STATISTICS = "Statistics"
+REPOSITORY = "Repository"
+MEMORY = "Shared memory"
+TAGS = (PREDICT, TENSORFLOW, MINDSPORE, METADATA, HEALTH, STATISTICS, REPOSITORY, MEMORY)
+"""The headings that routes stand under, in order."""
+
+_OF_FASTAPI = ("HTTPValidationError", "ValidationError")
+"""Its answer to parameters of a wrong type, which there are none of here."""
 _DTYPES = [
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "FP32", "FP64", "BF16", "BYTES",
@@ -13,27 +26,47 @@ _DTYPES = [
 def with_inference(schema: dict[str, Any]) -> dict[str, Any]:
     """Return FastAPI's schema with the inference routes, their bodies and their errors."""
     paths = schema.setdefault("paths", {})
+    _correct(paths)
     paths["/predict"] = {"post": _predict()}
     paths["/v2/models/{name}/infer"] = {"post": _infer(versioned=False)}
     paths["/v2/models/{name}/versions/{version}/infer"] = {"post": _infer(versioned=True)}
     paths["/model/{name}:{method}"] = {"post": _mindspore(versioned=False)}
     paths["/model/{name}/version/{version}:{method}"] = {"post": _mindspore(versioned=True)}
+    for place in ("", "/versions/{version}", "/labels/{label}"):
+        paths[f"/v1/models/{{name}}{place}:predict"] = {"post": _tensorflow(place)}
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    for name in _OF_FASTAPI:
+        schemas.pop(name, None)
     schemas.update(_SCHEMAS)
+    schema["tags"] = [{"name": tag} for tag in TAGS]
     return schema
+
+
+def _correct(paths: dict[str, Any]) -> None:
+    """Put the errors that FastAPI's routes answer with where it writes of its own."""
+    error = {"application/json": {"schema": _ref("V2Error")}}
+    for path, methods in paths.items():
+        for operation in methods.values():
+            answers = operation["responses"]
+            answers.pop("422", None)
+            answers["200"]["description"] = "Done"
+            if "/models/{name}" in path:
+                answers["404"] = {"description": _MEANINGS["404"], "content": error}
 
 
 def _predict() -> dict[str, Any]:
     return {
         "operationId": "predict",
+        "tags": [PREDICT],
         "summary": "Run a servable on rows (instances) or on whole tensors (inputs)",
-        "requestBody": _json_body("PredictRequest"),
+        "requestBody": _json_body("PredictRequest", {"servable": "NAME", **_ROWS}),
         "responses": _responses("PredictAnswer", "Problem", "application/problem+json"),
     }
 
 
 def _infer(*, versioned: bool) -> dict[str, Any]:
-    body = _json_body("InferRequest")
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [0.5, 1.5, 2.5]}
+    body = _json_body("InferRequest", {"inputs": [tensor]})
     body["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     names = ["name", "version"] if versioned else ["name"]
     length = {
@@ -45,6 +78,7 @@ def _infer(*, versioned: bool) -> dict[str, Any]:
     }
     return {
         "operationId": "infer_version" if versioned else "infer",
+        "tags": [PREDICT],
         "summary": "Open Inference Protocol V2 inference, with the binary tensor data extension",
         "description": "A method of a servable is the model servable:method, or is named by the "
         "parameter method. Where it takes text and bytes, JSON strings are text; binary data are "
@@ -63,30 +97,35 @@ def _mindspore(*, versioned: bool) -> dict[str, Any]:
     answer = {"application/json": {"schema": _ref("MindSporeAnswer")}}
     return {
         "operationId": "mindspore_version" if versioned else "mindspore",
+        "tags": [MINDSPORE],
         "summary": "What clients of MindSpore Serving ask for; the method of a model is predict",
         "parameters": [{"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names],
-        "requestBody": _json_body("MindSporeRequest"),
+        "requestBody": _json_body("MindSporeRequest", _ROWS),
         "responses": {"200": {"description": "The outputs, or an error", "content": answer}},
     }
 
 
-def _json_body(name: str) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": _ref(name)}}}
+def _tensorflow(place: str) -> dict[str, Any]:
+    names = ["name", *(name for name in ("version", "label") if name in place)]
+    return {
+        "operationId": "_".join(("tensorflow", *names[1:])),
+        "tags": [TENSORFLOW],
+        "summary": "What clients of TensorFlow Serving and of KServe's V1 protocol ask for",
+        "parameters": [{"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names],
+        "requestBody": _json_body("TensorFlowRequest", _ROWS),
+        "responses": _responses("TensorFlowAnswer", "V2Error", "application/json"),
+    }
+
+
+def _json_body(name: str, example: dict[str, Any]) -> dict[str, Any]:
+    content = {"schema": _ref(name), "example": example}
+    return {"required": True, "content": {"application/json": content}}
 
 
 def _responses(answer: str, error: str, error_type: str) -> dict[str, Any]:
-    meanings = {
-        "400": "The request does not fit the servable",
-        "404": "No such servable, version or method",
-        "413": "The body is too large",
-        "415": "A content type or encoding that is not read here",
-        "429": "A queue is full; Retry-After says when to come back",
-        "503": "Not ready, or the worker was lost; Retry-After says when to come back",
-        "504": "The deadline passed",
-    }
     content = {error_type: {"schema": _ref(error)}}
     done = {"description": "The outputs", "content": {"application/json": {"schema": _ref(answer)}}}
-    errors = {code: {"description": text, "content": content} for code, text in meanings.items()}
+    errors = {code: {"description": text, "content": content} for code, text in _MEANINGS.items()}
     return {"200": done, **errors}
 
 
@@ -102,6 +141,17 @@ def _list(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
+_ROWS = {"instances": [{"x": [0.5, 1.5, 2.5]}]}
+"""What the examples ask with: a row of a servable with one input."""
+_MEANINGS = {
+    "400": "The request does not fit the servable",
+    "404": "No such servable, version or method",
+    "413": "The body is too large",
+    "415": "A content type or encoding that is not read here",
+    "429": "A queue is full; Retry-After says when to come back",
+    "503": "Not ready, or the worker was lost; Retry-After says if and when to come back",
+    "504": "The deadline passed",
+}
 _TEXT = {"type": "string"}
 _SHAPE = _list({"type": "integer", "minimum": 0})
 _PARAMETERS = {
@@ -205,6 +255,31 @@ _SCHEMAS: dict[str, Any] = {
         ),
     ),
     "V2Error": _object(["error"], error=_TEXT),
+    "TensorFlowRequest": {
+        **_object(
+            [],
+            signature_name={"type": "string", "description": "A method, or serving_default"},
+            instances={
+                **_list({"oneOf": [_NAMED_VALUES, _ref("Value")]}),
+                "description": "Rows, each without the batch axis",
+            },
+            inputs={
+                "oneOf": [_NAMED_VALUES, _ref("Value")],
+                "description": "Whole tensors, batch axis included; bare where there is one input",
+            },
+        ),
+        "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+        "additionalProperties": False,
+    },
+    "TensorFlowAnswer": _object(
+        [],
+        predictions={
+            "type": "array",
+            "items": {},
+            "description": "Rows: objects, or bare values where there is one output",
+        },
+        outputs={"description": "Whole tensors: an object, or bare where there is one output"},
+    ),
     "MindSporeRequest": _object(
         ["instances"],
         instances={"oneOf": [_list(_NAMED_VALUES), _NAMED_VALUES]},

@@ -135,9 +135,20 @@ def _description(description: Description, base_url: str, seen: VersionStatistic
         reason += f"; answered {seen.successes:,} in {seen.mean_success_ms:.2f} ms on average"
         reason += f", failed {failed:,}" if failed else ""
     return (
-        f"{title}<p>{_text(description.platform)}, {batching}{reason}</p>"
+        f"{title}<p>{_text(_runner(description))}, {batching}{reason}</p>"
         f"<table>{rows}</table><pre><code>{_text(call)}</code></pre>"
     )
+
+
+def _runner(description: Description) -> str:
+    """Return format and backend of a model in the words of ``serving list``, or what a method is.
+
+    The platform has V2's words.
+    """
+    details = description.details
+    if "backend" not in details:
+        return description.platform
+    return f"{details['format']} on {details['backend']}"
 
 
 def _text(value: object) -> str:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from serving.dataplane import RowsClaim, TakesRows
-from serving.frontends.rest.row_form import RowForm, row_of
+from serving.frontends.rest.row_form import RowForm
 from serving.frontends.rest.seat import Seat
 from serving.frontends.rest.wire import Reply
+from serving.frontends.rows import row_of
 from serving.request import InferResponse
 
 _log = logging.getLogger("serving.rest")
@@ -73,7 +74,7 @@ class Party:
         if written is None:
             for row, seat in enumerate(seats):
                 try:
-                    self._answer(seat, self._form.one(row_of(response, row)))
+                    self._answer(seat, self._one(row_of(response, row)))
                 except Exception as error:
                     self._answer(seat, error)
             return
@@ -81,6 +82,10 @@ class Party:
         for seat, text in zip(seats, written.texts, strict=True):
             if not seat.gone:
                 seat.caller.answer(seat, start, written, text, now)
+
+    def _one(self, response: InferResponse) -> Reply:
+        """Return the answer to one row; raises a ``ServingError``."""
+        return self._form.one(response) or self._form.call().encode([response])
 
     def _answer(self, seat: Seat, outcome: Reply | Exception) -> None:
         """Answer, unless that was done or nobody is there."""

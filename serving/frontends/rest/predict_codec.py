@@ -3,11 +3,13 @@
 Request::
 
     {"servable": "digits", "version": 2, "method": "predict", "id": "a1", "parameters": {},
-     "instances": [{"image": [[...]]}, ...]}     one object per row, without the batch axis
+     "instances": [{"image": [[...]]}, ...]}     one object per row, without the batch axis;
+                                                 whole tensors where there is no batch axis
      "inputs": {"image": [[[...]]]}              or: whole tensors in the engine's shape
 
 ``version`` may be a label, such as "stable". ``servable`` may be left out when one is served; all
-but ``instances`` or ``inputs`` may be left out. With one input, an instance may be the bare value.
+but ``instances`` or ``inputs`` may be left out, or null. With one input, an instance may be the
+bare value.
 A value is a number, a string, a boolean, nested lists of them (``json_tensor`` has the rules;
 ``json_open`` for inputs of any type, which methods may have), or::
 
@@ -34,6 +36,7 @@ from serving.frontends.fit import adapt, check_dtype, check_names, named_dtype
 from serving.frontends.method import Describe, checked
 from serving.frontends.plan import Dims, InputPlan, Plan, plan_for
 from serving.frontends.rest import (
+    instance_shape,
     json_document,
     json_open,
     json_tensor,
@@ -59,7 +62,10 @@ from serving.tensor import ANY, BYTES, Tensor, TensorSpec, element_count
 _KNOWN = ("servable", "version", "method", "instances", "inputs", "parameters", "id")
 _VALUE = ("b64", "dtype", "shape")
 _MEDIA = ("", "application/json", "text/plain", "application/x-www-form-urlencoded")
-_ONE_ROW = "an instance is one row: leave the batch axis out, or send 'inputs' with whole tensors"
+_HINTS = {
+    "outputs": "leave it out: /predict gives all outputs; /v2/models/NAME/infer has 'outputs' to "
+    "choose some",
+}
 
 
 def decode(
@@ -78,25 +84,17 @@ def decode(
         description, inputs = plain
         predict_frame.remember(body, description, inputs[0].shape[0])
         return _plain(description, inputs, headers, now)
-    _check_media(headers)
+    check_media(headers)
     document = json_document.parse(body)
-    found = json_document.fields(document.root, "")
-    json_document.known_only(found, _KNOWN, "body")
+    found = json_document.members(document.root, "")
+    json_document.known_only(found, _KNOWN, "body", _HINTS)
     description = describe(_servable(found), _version(found), _method(found))
-    if ("instances" in found) == ("inputs" in found):
-        both = "instances" in found
-        raise InvalidRequest(
-            "the body must have either 'instances' or 'inputs'",
-            code="bad_body",
-            where="body",
-            expected="exactly one of 'instances' and 'inputs'",
-            given="both" if both else "neither",
-        )
-    common = _Common(found, headers, description, now)
+    check_form(found)
+    common = Common(found, headers, description, now)
     if "inputs" in found:
-        call = _decode_inputs(document, found["inputs"], common)
+        call = decode_inputs(document, found["inputs"], common)
     else:
-        call = _decode_instances(document, found["instances"], common)
+        call = decode_instances(document, found["instances"], common)
     document.settle()
     return call
 
@@ -115,8 +113,8 @@ def _plain(
     return PredictCall(description, (request,), (group,), "")
 
 
-class _Common:
-    """What all requests of a call have in common."""
+class Common:
+    """What all requests of a call have in common; ``found`` are the fields of its body."""
 
     __slots__ = ("deadline", "description", "id", "parameters", "trace", "version")
 
@@ -132,6 +130,7 @@ class _Common:
         self.parameters = {} if raw is None else json_document.scalars(raw, "parameters")
 
     def request(self, inputs: tuple[Tensor, ...]) -> InferRequest:
+        """Return a request with these inputs."""
         return InferRequest(
             self.description.servable,
             inputs,
@@ -144,7 +143,20 @@ class _Common:
         )
 
 
-def _check_media(headers: Headers) -> None:
+def check_form(found: dict[str, Any]) -> None:
+    """Raise InvalidRequest unless a body has rows or whole tensors, and not both."""
+    if ("instances" in found) == ("inputs" in found):
+        both = "instances" in found
+        raise InvalidRequest(
+            "the body must have either 'instances' or 'inputs'",
+            code="bad_body",
+            where="body",
+            expected="exactly one of 'instances' and 'inputs'",
+            given="both" if both else "neither",
+        )
+
+
+def check_media(headers: Headers) -> None:
     """Refuse what is surely no JSON; curl's default type is let through, the body decides."""
     kind = media_type(headers)
     if kind not in _MEDIA and not kind.endswith("+json"):
@@ -169,7 +181,8 @@ def _version(found: dict[str, Any]) -> VersionName | None:
     if isinstance(version, str) and is_label(version):
         return version
     if type(version) is not int or version < 1:
-        raise wrong_type("version", version_name.EXPECTED, version)
+        fix = f"write {version} without quotes" if version_name.is_number(version) else ""
+        raise wrong_type("version", version_name.EXPECTED, version, fix)
     return version
 
 
@@ -179,7 +192,7 @@ def _method(found: dict[str, Any]) -> str | None:
     return checked(json_document.text_field(found, "method", "method"), "method")
 
 
-def _decode_inputs(document: Document, raw: Any, common: _Common) -> PredictCall:
+def decode_inputs(document: Document, raw: Any, common: Common) -> PredictCall:
     """Decode whole tensors into exactly one request."""
     specs = common.description.signature.inputs
     if not is_object(raw):
@@ -197,7 +210,7 @@ def _decode_inputs(document: Document, raw: Any, common: _Common) -> PredictCall
     return PredictCall(common.description, (request,), None, common.id)
 
 
-def _decode_instances(document: Document, raw: Any, common: _Common) -> PredictCall:
+def decode_instances(document: Document, raw: Any, common: Common) -> PredictCall:
     """Decode rows into as few requests as their shapes allow."""
     if not is_array(raw):
         raise wrong_type("instances", "a list of instances", raw)
@@ -247,29 +260,34 @@ def _whole_rows(document: Document, raw: Any, plan: Plan) -> tuple[predict_rows.
 def _row(document: Document, raw: Any, index: int, plan: Plan) -> predict_rows.Row:
     """Read one instance into a value per input, in signature order."""
     where = f"instances[{index}]"
-    if not is_object(raw) or _is_value(raw, plan):
+    if not is_object(raw) or is_value(raw, plan):
         if len(plan.inputs) != 1:
             raise wrong_type(where, "an object of the form {input: value}", raw)
-        return (_row_value(document, raw, plan.inputs[0], where),)
+        return (_row_value(document, raw, plan.inputs[0], plan, where),)
     given = json_document.fields(raw, where)
     if given.keys() != plan.by_name.keys():
         check_names(set(given), plan.description.signature.inputs, where)
     return tuple(
         [
-            _row_value(document, given[item.spec.name], item, f"{where}.{item.spec.name}")
+            _row_value(document, given[item.spec.name], item, plan, f"{where}.{item.spec.name}")
             for item in plan.inputs
         ]
     )
 
 
-def _is_value(raw: Any, plan: Plan) -> bool:
+def is_value(raw: Any, plan: Plan) -> bool:
     """Return whether an object is a ``{"b64"}`` value rather than an instance."""
     return len(plan.inputs) == 1 and "b64" not in plan.by_name and "b64" in raw
 
 
-def _row_value(document: Document, raw: Any, item: InputPlan, where: str) -> Value:
+def _row_value(document: Document, raw: Any, item: InputPlan, plan: Plan, where: str) -> Value:
     value = _value(document, raw, item.spec, item.row, where)
-    return adapt(value, item.row, where, _ONE_ROW if item.axis is not None else "")
+    try:
+        return adapt(value, item.row, where)
+    except InvalidRequest as error:
+        if error.code == "wrong_rank":
+            error.fix = instance_shape.fix(value.shape, item, plan)
+        raise
 
 
 def _value(document: Document, raw: Any, spec: TensorSpec, dims: Dims, where: str) -> Value:

@@ -1,6 +1,7 @@
 """The commonest body of ``POST /predict``, read in one go: a few rows of plain numbers.
 
-``{"servable"?: "…", "instances": [{input: numbers, …}, …]}``, nothing else, and numbers only.
+``{"servable"?: "…", "instances": [{input: numbers, …}, …]}``, nothing else, and numbers only; where
+there is one input, a row may be its numbers alone.
 Whatever is not exactly that, or holds any mistake, is left to ``predict_codec``, which knows every
 form and finds the words for every mistake; both give equal requests for what both can read.
 """
@@ -51,7 +52,8 @@ def decode(
         names.check(servable, "servable")
     plan = plan_for(describe(servable, None, None))
     # Every key once: a key given twice would add quotes that the counted ones do not explain.
-    strings = 1 + 2 * (servable is not None) + len(instances) * len(plan.inputs)
+    named = 0 if _are_bare(instances) else len(plan.inputs)
+    strings = 1 + 2 * (servable is not None) + len(instances) * named
     if body.count(b'"') != 2 * strings:
         return None
     inputs = _inputs(instances, plan)
@@ -65,29 +67,38 @@ def _inputs(instances: list[Any], plan: Plan) -> tuple[Tensor, ...] | None:
     if description.method:
         return None
     width = len(plan.inputs)
+    if width == 1 and _are_bare(instances):
+        tensor = _stacked(instances, plan.inputs[0])
+        return None if tensor is None else (tensor,)
     for row in instances:
         if type(row) is not dict or len(row) != width:
             return None
     tensors = []
     for item in plan.inputs:
-        tensor = _stacked(instances, item)
+        name = item.spec.name
+        try:
+            rows = [row[name] for row in instances]
+        except KeyError:
+            return None
+        tensor = _stacked(rows, item)
         if tensor is None:
             return None
         tensors.append(tensor)
     return tuple(tensors)
 
 
-def _stacked(instances: list[Any], item: InputPlan) -> Tensor | None:
-    spec, name = item.spec, item.spec.name
+def _are_bare(instances: list[Any]) -> bool:
+    """Return whether rows are values without a name; one that is otherwise will not be packed."""
+    return type(instances[0]) is not dict
+
+
+def _stacked(rows: list[Any], item: InputPlan) -> Tensor | None:
+    spec = item.spec
     if item.axis != 0 or item.row is None:
-        return None
-    try:
-        rows = [row[name] for row in instances]
-    except KeyError:
         return None
     flat = plain_numbers.flatten(rows, item.row)
     if flat is None:
         return None
     shape, numbers = flat
     array = plain_numbers.pack(numbers, spec.dtype)
-    return None if array is None else Tensor(name, spec.dtype, shape, array.reshape(shape))
+    return None if array is None else Tensor(spec.name, spec.dtype, shape, array.reshape(shape))

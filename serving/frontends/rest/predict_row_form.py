@@ -13,11 +13,11 @@ from serving.frontends.rest.wire import Headers, Reply
 from serving.request import InferRequest, InferResponse
 from serving.tensor import Tensor
 
-_MOST_FORMS = 256
+_MOST_FORMS = 2048
 
 
 class PredictRows:
-    """The rows of one frame whose numbers stand in one flat list."""
+    """The rows of one frame whose numbers stand in lists of known lengths."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
@@ -48,11 +48,14 @@ class PredictRows:
         before, texts, after = json_answer.side_by_side(columns)
         return Written(Reply(b""), before, texts, after + b"}]}")
 
-    def one(self, response: InferResponse) -> Reply:
-        """Return the answer to a row."""
+    def one(self, response: InferResponse) -> Reply | None:
+        """Return the answer to a row, if JSON has all its numbers."""
+        return predict_frame.write(self.frame, response)
+
+    def call(self) -> FramedCall:
+        """Return a row as a call."""
         known = self.frame.description
-        request = InferRequest(known.servable, (), generation=known.generation)
-        return FramedCall(self.frame, (request,)).encode([response])
+        return FramedCall(self.frame, (InferRequest(known.servable, ()),))
 
 
 _forms: dict[int, PredictRows] = {}

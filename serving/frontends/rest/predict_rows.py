@@ -101,11 +101,11 @@ def _stack(item: InputPlan, values: list[Value]) -> Tensor:
 def _stack_items(values: list[Value], axis: int) -> list[bytes]:
     if axis == 0:
         return [item for value in values for item in value.items or ()]
-    stacked = np.stack([_objects(value.items or (), value.shape) for value in values], axis)
+    stacked = np.stack([objects(value.items or (), value.shape) for value in values], axis)
     return list(stacked.reshape(-1))
 
 
-def _objects(items: Sequence[Any], shape: tuple[int, ...]) -> Any:
+def objects(items: Sequence[Any], shape: tuple[int, ...]) -> Any:
     """Return an array of Python objects; numpy's own constructor would cut NULs off bytes."""
     flat = np.empty(len(items), dtype=object)
     flat[:] = items
@@ -154,16 +154,16 @@ def _instance_values(tensor: Tensor, rows: int, outputs: dict[str, OutputPlan]) 
         if array.ndim > 1 and array.size and array.dtype.kind != "O":
             return list(array)  # what plain() would make of them
         return [json_answer.plain(row) for row in array]
-    write = _writer(tensor, spec)
+    write = writer(tensor, spec)
     elements = [write(item) for item in tensor.items or ()]
     if axis:
-        elements = list(np.moveaxis(_objects(elements, tensor.shape), axis, 0).reshape(-1))
+        elements = list(np.moveaxis(objects(elements, tensor.shape), axis, 0).reshape(-1))
     row_shape = tensor.shape[:axis] + tensor.shape[axis + 1 :]
     size = len(elements) // rows
     return [json_answer.nested(elements[i * size : (i + 1) * size], row_shape) for i in range(rows)]
 
 
-def _writer(tensor: Tensor, spec: TensorSpec) -> Callable[[bytes], Any]:
+def writer(tensor: Tensor, spec: TensorSpec) -> Callable[[bytes], Any]:
     """Return what writes a string: a model's as what it looks like, a method's as what it is."""
     if spec.json:
         return json_answer.document
@@ -176,5 +176,5 @@ def whole(tensor: Tensor, spec: TensorSpec) -> Any:
     """Return a whole tensor as a JSON value, the batch axis included."""
     if tensor.array is not None:
         return json_answer.plain(json_answer.numbers(tensor))
-    write = _writer(tensor, spec)
+    write = writer(tensor, spec)
     return json_answer.nested([write(item) for item in tensor.items or ()], tensor.shape)

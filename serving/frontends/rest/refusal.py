@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from serving.dataplane import DataPlane
 from serving.errors import InternalError, ServingError
-from serving.frontends.rest.wire import Headers, Reply, request_id
+from serving.frontends.rest.wire import CLOSE, Headers, Reply, request_id
 
 ErrorForm = Callable[[ServingError, str], Reply]
 """A wire format's way to answer with an error; the text is the request's id."""
@@ -26,4 +26,11 @@ def refusal(error: Exception, headers: Headers, form: ErrorForm, plane: DataPlan
         _log.error("request %s failed", id, exc_info=error)
         error = InternalError("the server failed")
     plane.answered_with(error, "rest")
-    return form(error, id)
+    return parting(form(error, id), error)
+
+
+def parting(reply: Reply, error: ServingError) -> Reply:
+    """Let the connection end with the answer of a server that goes down: others take the next."""
+    if error.code != "draining":
+        return reply
+    return reply._replace(headers=(*reply.headers, CLOSE))

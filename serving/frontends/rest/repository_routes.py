@@ -21,6 +21,7 @@ from serving.frontends import repository
 from serving.frontends.rest import names, status
 from serving.frontends.rest.asgi import ClientGone, Receive, Scope, Send, send_and_close
 from serving.frontends.rest.body import BodyBudget, BodyMemoryFull, BodyTooLarge
+from serving.frontends.rest.openapi import REPOSITORY
 from serving.frontends.rest.wire import Reply
 from serving.repository.override import PREFIX, Override
 
@@ -55,6 +56,7 @@ def add_repository(app: FastAPI, plane: DataPlane, budget: BodyBudget) -> None:
             handler,
             methods=["POST"],
             summary=summary,
+            tags=[REPOSITORY],
             response_model=None,
             openapi_extra={"requestBody": _body(fields)},
         )
@@ -74,7 +76,8 @@ class Early(Response):
 
 def _body(fields: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "properties": fields}
-    return {"required": False, "content": {"application/json": {"schema": schema}}}
+    content = {"schema": schema, "example": {}}
+    return {"required": False, "content": {"application/json": content}}
 
 
 class _Routes:
@@ -146,6 +149,8 @@ def _override(body: bytes) -> Override:
     files: dict[str, bytes] = {}
     config = ""
     for key, value in parameters.items():
+        if value is None:
+            continue
         if key != "config" and not key.startswith(PREFIX):
             raise repository.unknown_parameter(key)
         if not isinstance(value, str):
@@ -173,6 +178,7 @@ def _decoded(key: str, value: str) -> bytes:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    """Return the members of a body that are not null."""
     if not body.strip():
         return {}
     try:
@@ -183,4 +189,4 @@ def _object(body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(found, dict):
         raise InvalidRequest("the body must be an object", code="wrong_type", where="body")
-    return found
+    return {key: value for key, value in found.items() if value is not None}

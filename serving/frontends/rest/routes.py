@@ -1,8 +1,8 @@
-"""The routes that FastAPI serves: health, metadata, documentation, and the page for people.
+"""The routes that FastAPI serves: health, metadata, documentation, and the pages for people.
 
 The inference routes are not among them (``app`` dispatches those before FastAPI sees them),
-but ``/openapi.json`` describes them. The page at ``/docs`` loads Swagger UI from a CDN; without
-a way out to it, use ``/openapi.json``.
+but ``/openapi.json`` and ``/docs`` describe them. No page loads anything: FastAPI's own, which
+fetch scripts from elsewhere, are off.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ from serving.errors import (
     ServingError,
     Status,
     Unavailable,
-    did_you_mean,
 )
 from serving.frontends import v2_metadata
 from serving.frontends.method import of_model
-from serving.frontends.rest import names, openapi, status
+from serving.frontends.rest import elsewhere, names, openapi, status
+from serving.frontends.rest.api_page import api_page
 from serving.frontends.rest.body import BodyBudget
 from serving.frontends.rest.error_page import error_page
 from serving.frontends.rest.memory_routes import add_memory
 from serving.frontends.rest.page import page
+from serving.frontends.rest.reading import get
+from serving.frontends.rest.refusal import parting
 from serving.frontends.rest.repository_routes import add_repository
-from serving.frontends.rest.statistics_routes import METRICS, add_statistics
+from serving.frontends.rest.route_hint import hint
+from serving.frontends.rest.statistics_routes import add_statistics
+from serving.frontends.rest.tf_routes import MODELS, add_tensorflow
 from serving.frontends.rest.v2_codec import version_number
 from serving.frontends.shared_memory.gate import EXTENSION
 from serving.frontends.shared_memory.regions import Regions
@@ -43,10 +47,7 @@ from serving.request import Description
 
 _log = logging.getLogger("serving.rest")
 _BODY_BYTES = 1 << 20
-_ROUTES = (
-    "/predict", "/docs", "/openapi.json", error_guide.PAGE, METRICS,
-    "/v2", "/v2/repository/index", "/v2/health/live", "/v2/health/ready",
-)  # fmt: skip
+_DOCS, _SCHEMA = "/docs", "/openapi.json"
 
 
 def build_routes(
@@ -57,22 +58,22 @@ def build_routes(
     ``regions`` are what clients share with the server, None where they may not.
     """
     budget = budget or BodyBudget(_BODY_BYTES, _BODY_BYTES)
-    app = FastAPI(title="serving", version=__version__, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="serving",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.plane = plane
     _add_health(app, plane)
     add_statistics(app, plane)
     _add_metadata(app, plane, () if regions is None else (EXTENSION,))
     add_repository(app, plane, budget)
     add_memory(app, regions, budget)
-
-    @app.get("/", include_in_schema=False)
-    async def index(request: Request) -> HTMLResponse:
-        return HTMLResponse(await page(plane, str(request.base_url)))
-
-    @app.get(error_guide.PAGE, include_in_schema=False)
-    async def errors() -> HTMLResponse:
-        return HTMLResponse(error_page())
-
+    add_tensorflow(app, plane)
+    _add_pages(app, plane)
     app.add_exception_handler(ServingError, _on_serving_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_exception)
@@ -80,10 +81,23 @@ def build_routes(
     return app
 
 
-def _get(app: FastAPI, path: str, summary: str, handler: Callable[..., Any]) -> None:
-    """Add a GET route; probes and proxies may use HEAD on it as well."""
-    app.add_api_route(path, handler, methods=["GET"], summary=summary, response_model=None)
-    app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False, response_model=None)
+def _add_pages(app: FastAPI, plane: DataPlane) -> None:
+    async def index(request: Request) -> HTMLResponse:
+        return HTMLResponse(await page(plane, str(request.base_url)))
+
+    async def errors() -> HTMLResponse:
+        return HTMLResponse(error_page())
+
+    async def schema() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(api_page(app.openapi(), str(request.base_url)))
+
+    get(app, "/", "What is served", index)
+    get(app, error_guide.PAGE, "What each error code means", errors)
+    get(app, _SCHEMA, "The routes, for programs", schema)
+    get(app, _DOCS, "The routes, for people", docs)
 
 
 def _add_health(app: FastAPI, plane: DataPlane) -> None:
@@ -103,14 +117,21 @@ def _add_health(app: FastAPI, plane: DataPlane) -> None:
     async def any_ready(name: str) -> JSONResponse:
         return await model_ready(name)
 
-    _get(app, "/v2/health/live", "Whether the server turns over", live)
-    _get(app, "/v2/health/ready", "Whether the server takes requests", ready)
-    _get(app, "/v2/models/{name}/ready", "Whether a servable takes requests", any_ready)
-    _get(
+    get(app, "/v2/health/live", "Whether the server turns over", live, tag=openapi.HEALTH)
+    get(app, "/v2/health/ready", "Whether the server takes requests", ready, tag=openapi.HEALTH)
+    get(
+        app,
+        "/v2/models/{name}/ready",
+        "Whether a servable takes requests",
+        any_ready,
+        tag=openapi.HEALTH,
+    )
+    get(
         app,
         "/v2/models/{name}/versions/{version}/ready",
         "Whether a version of a servable takes requests",
         model_ready,
+        tag=openapi.HEALTH,
     )
 
 
@@ -131,20 +152,30 @@ def _add_metadata(app: FastAPI, plane: DataPlane, extensions: tuple[str, ...]) -
     async def config(name: str) -> JSONResponse:
         return JSONResponse(v2_metadata.model_config(_describe(plane, name, None), name))
 
-    _get(app, "/v2", "Name, version and extensions of the server", server)
-    _get(app, "/v2/models/{name}", "Inputs and outputs of a servable", metadata)
-    _get(
+    get(app, "/v2", "Name, version and extensions of the server", server, tag=openapi.METADATA)
+    get(
+        app, "/v2/models/{name}", "Inputs and outputs of a servable", metadata, tag=openapi.METADATA
+    )
+    get(
         app,
         "/v2/models/{name}/versions/{version}",
         "Inputs and outputs of a version of a servable",
         version_metadata,
+        tag=openapi.METADATA,
     )
-    _get(app, "/v2/models/{name}/config", "Settings that a servable runs with", config)
-    _get(
+    get(
+        app,
+        "/v2/models/{name}/config",
+        "Settings that a servable runs with",
+        config,
+        tag=openapi.METADATA,
+    )
+    get(
         app,
         "/v2/models/{name}/versions/{version}/config",
         "Settings that a version of a servable runs with",
         version_config,
+        tag=openapi.METADATA,
     )
 
 
@@ -162,15 +193,21 @@ def _describer(app: FastAPI) -> Callable[[], dict[str, Any]]:
     return describe
 
 
+def _routes(app: FastAPI) -> list[str]:
+    """Return the paths of all routes that are for people to know."""
+    return [*app.openapi()["paths"], "/", error_guide.PAGE, _SCHEMA, _DOCS]
+
+
 def _on_v2(request: Request) -> bool:
-    return request.url.path == "/v2" or request.url.path.startswith("/v2/")
+    """Whether errors have V2's form, which is that of TensorFlow Serving as well."""
+    return request.url.path == "/v2" or request.url.path.startswith(("/v2/", MODELS))
 
 
 def _error_response(request: Request, error: ServingError, id: str = "") -> Response:
     id = id or secrets.token_hex(8)
     form = status.v2_error if _on_v2(request) else status.problem
     request.app.state.plane.answered_with(error, "rest")
-    reply = form(error, id)
+    reply = parting(form(error, id), error)
     headers = {k.decode(): v.decode() for k, v in reply.headers}
     if error.status is Status.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -185,8 +222,11 @@ async def _on_serving_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """Give the router's own refusals (no such route, wrong method) the wire format's form."""
     assert isinstance(error, HTTPException)
+    away = elsewhere.refusal(request.url.path[:512]) if error.status_code in (404, 405) else None
+    if away is not None:
+        return _error_response(request, away)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "GET")
+        allowed = (error.headers or {}).get("Allow", "GET").replace("GET", "GET, HEAD")
         refusal = status.MethodNotAllowed(
             f"this route does not take {request.method}", expected=allowed
         )
@@ -198,7 +238,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
             "there is no such route",
             code="unknown_route",
             where="path",
-            fix=did_you_mean(request.url.path[:80], _ROUTES) or "see / or /docs",
+            fix=hint(request.url.path, _routes(request.app)) or "see / or /docs",
         )
         return _error_response(request, missing)
     return _error_response(request, Unavailable(str(error.detail)))

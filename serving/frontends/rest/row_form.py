@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from serving.frontends import rows
 from serving.frontends.method import Describe
-from serving.frontends.rest.wire import Reply
+from serving.frontends.rest.wire import Call, Reply
 from serving.request import Description, InferRequest, InferResponse
-from serving.tensor import Array, Tensor
 
 
 class Written(NamedTuple):
@@ -45,8 +45,15 @@ class RowForm(Protocol):
         """Return the answers to the rows of a response, None to write each with ``one``."""
         ...
 
-    def one(self, response: InferResponse) -> Reply:
-        """Return the answer to a row, which a response consists of; raises a ``ServingError``."""
+    def one(self, response: InferResponse) -> Reply | None:
+        """Return the answer to a row, which a response consists of; None to let ``call`` write it.
+
+        Where it is long, or holds what it takes more than this form to write.
+        """
+        ...
+
+    def call(self) -> Call:
+        """Return what a row is as a call by itself, to write any answer with."""
         ...
 
 
@@ -59,24 +66,7 @@ class Cut(NamedTuple):
 
 
 def stacks(description: Description) -> bool:
-    """Return whether rows for the one input, and of all outputs, stand behind one another."""
-    batch = description.batch
-    axes = (*batch.inputs, *batch.outputs)
+    """Return whether rows for the one input of a model, and of all outputs, stand behind others."""
     return (
-        batch.batched
-        and not description.method
-        and len(batch.inputs) == 1
-        and all(axis == 0 for axis in axes)
+        rows.stacks(description) and not description.method and len(description.batch.inputs) == 1
     )
-
-
-def row_of(response: InferResponse, row: int) -> InferResponse:
-    """Return the response to one row; it is valid for as long as the whole one is."""
-    outputs = [_row(tensor, row) for tensor in response.outputs]
-    return InferResponse(response.servable, response.version, response.id, tuple(outputs))
-
-
-def _row(tensor: Tensor, row: int) -> Tensor:
-    assert tensor.array is not None
-    rows: Array = tensor.array[row : row + 1]
-    return Tensor(tensor.name, tensor.dtype, rows.shape, rows)

@@ -53,6 +53,7 @@ class RestFrontEnd:
         shared: tuple[socket.socket, Shares] | None = None,
     ) -> None:
         self._settings = settings
+        self._plane = plane
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="rest-codec")
         self.app = RestApp(plane, settings, self._pool, regions)
         limit = self.app.budget.limit_bytes
@@ -116,7 +117,7 @@ class RestFrontEnd:
             raise
 
     def _connection(self) -> Connection:
-        return Connection(self._config, self._state, self._lane)
+        return Connection(self._config, self._state, self._lane, self._plane)
 
     def _connections(self) -> list[Connection]:
         return cast(list[Connection], list(self._state.connections))

@@ -10,6 +10,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from serving.dataplane import DataPlane
 from serving.frontends import v2_statistics
 from serving.frontends.rest import exposition, metrics, names
+from serving.frontends.rest.openapi import STATISTICS
+from serving.frontends.rest.reading import get
 from serving.frontends.rest.v2_codec import version_number
 
 METRICS = "/metrics"
@@ -37,9 +39,8 @@ def add_statistics(app: FastAPI, plane: DataPlane) -> None:
             one,
         ),
     ):
-        app.add_api_route(path, handler, methods=["GET"], summary=summary, response_model=None)
+        get(app, path, summary, handler, tag=STATISTICS)
 
-    @app.get(METRICS, summary="Metrics in Prometheus' text format", response_class=_Exposition)
     async def scrape() -> _Exposition:
         told, listed, ready = await plane.statistics(), await plane.servables(), plane.ready()
         return _Exposition(
@@ -48,6 +49,9 @@ def add_statistics(app: FastAPI, plane: DataPlane) -> None:
                 lambda: exposition.text(metrics.families(told, listed, ready)),
             )
         )
+
+    about = "Metrics in Prometheus' text format"
+    get(app, METRICS, about, scrape, tag=STATISTICS, answer=_Exposition)
 
 
 class _Exposition(PlainTextResponse):

@@ -47,10 +47,15 @@ def http_status(error: ServingError) -> int:
 
 
 def retry_headers(error: ServingError) -> list[tuple[bytes, bytes]]:
-    """Return ``Retry-After`` (whole seconds, at least 1) for what may work later, else none."""
-    if error.status not in _RETRY:
+    """Return ``Retry-After`` (whole seconds, at least 1) for what may work later, else none.
+
+    What will not work later by itself has no time: a model that failed to load, or a request that
+    alone takes more memory than there is.
+    """
+    seconds = error.retry_after_s
+    if seconds is None or error.status not in _RETRY:
         return []
-    return [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1)))]
+    return [(b"retry-after", b"%d" % max(1, math.ceil(seconds)))]
 
 
 def title(status: int) -> str:

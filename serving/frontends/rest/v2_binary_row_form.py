@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from serving.frontends import raw_tensor
 from serving.frontends.method import Describe
 from serving.frontends.rest import json_answer, v2_answer
 from serving.frontends.rest.row_form import Cut, Written, stacks
@@ -18,8 +20,16 @@ from serving.tensor import BOOL, Tensor
 LARGEST_ROW_BYTES = 8 * 1024
 """Of larger ones the copy that puts them behind one another costs more than it saves."""
 
-_MOST_FORMS = 256
+_MOST_FORMS = 2048
+_MOST_HEADS = 64
 _BINARY = b"application/octet-stream"
+
+
+class _Head(NamedTuple):
+    """The JSON part of an answer, and the header field that tells how long it is."""
+
+    text: bytes
+    fields: tuple[tuple[bytes, bytes], ...]
 
 
 class V2BinaryRows:
@@ -29,6 +39,9 @@ class V2BinaryRows:
         self.model = model
         self.version = version
         self.recipe = recipe
+        self._binary = recipe.wanted.binary
+        self._default = recipe.wanted.parameters.binary_data_output
+        self._heads: dict[tuple[int, tuple[v2_answer.Look, ...]], _Head] = {}
 
     def holds(self, describe: Describe) -> bool:
         """Return whether the URL still stands for the version that the recipe is of."""
@@ -43,12 +56,11 @@ class V2BinaryRows:
 
     def written(self, response: InferResponse) -> Written | None:
         """Return the answers to all rows, if all their outputs are short and binary."""
-        wanted = self.recipe.wanted
         columns: list[json_answer.Rows] = []
         looks: list[v2_answer.Look] = []
         for tensor in response.outputs:
-            array, default = tensor.array, wanted.parameters.binary_data_output
-            if array is None or not wanted.binary.get(tensor.name, default):
+            array = tensor.array
+            if array is None or not self._binary.get(tensor.name, self._default):
                 return None
             size = array.nbytes // len(array)
             if size > LARGEST_ROW_BYTES:
@@ -57,19 +69,41 @@ class V2BinaryRows:
             texts = [data[at : at + size] for at in range(0, size * len(array), size)]
             looks.append((tensor.name, tensor.dtype.name, (1, *tensor.shape[1:]), size))
             columns.append(json_answer.Rows(b"", texts, b""))
-        begin, starts = v2_answer.frame(self.model, response.version, tuple(looks))
-        head = b"".join([begin, *starts, b"}]}"])
+        head = self._head(response.version, tuple(looks))
         before, texts, after = json_answer.side_by_side(columns)
-        like = Reply(b"", _BINARY, ((HEADER_LENGTH, b"%d" % len(head)),))
-        return Written(like, head + before, texts, after)
+        return Written(Reply(b"", _BINARY, head.fields), head.text + before, texts, after)
 
-    def one(self, response: InferResponse) -> Reply:
-        """Return the answer to a row; raises InvalidRequest for what JSON cannot hold."""
+    def one(self, response: InferResponse) -> Reply | None:
+        """Return the answer to a row, if all of it is binary."""
+        if response.parameters:
+            return None
+        looks: list[v2_answer.Look] = []
+        data: list[bytes | memoryview] = []
+        for tensor in response.outputs:
+            name = tensor.name
+            if tensor.array is None or not self._binary.get(name, self._default):
+                return None
+            data.append(raw_tensor.write(tensor))
+            looks.append((name, tensor.dtype.name, tensor.shape, len(data[-1])))
+        key = response.version, tuple(looks)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            head = self._heads[key] = self._head(*key)
+        return Reply(b"".join([head.text, *data]), _BINARY, head.fields)
+
+    def call(self) -> V2Call:
+        """Return a row as a call."""
         (look,), wanted = self.recipe.tensors, self.recipe.wanted
         request = self._request(Tensor(look.name, look.dtype, look.shape))
-        default = wanted.parameters.binary_data_output
-        call = V2Call(self.model, self.recipe.description, request, "", default, wanted.binary)
-        return call.encode([response])
+        known = self.recipe.description
+        return V2Call(self.model, known, request, "", self._default, wanted.binary)
+
+    def _head(self, version: int, looks: tuple[v2_answer.Look, ...]) -> _Head:
+        begin, starts = v2_answer.frame(self.model, version, looks)
+        text = b"".join([begin, *starts, b"}]}"])
+        return _Head(text, ((HEADER_LENGTH, b"%d" % len(text)),))
 
     def _request(self, tensor: Tensor) -> InferRequest:
         known = self.recipe.description

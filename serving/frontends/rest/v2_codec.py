@@ -185,7 +185,7 @@ def _header_length(headers: Headers, size: int) -> int | None:
 def _read(head: bytes, tail: memoryview, target: _Target, describe: Describe) -> V2Call:
     """Read any JSON part, and the binary data behind it."""
     document = json_document.parse(head)
-    found = json_document.fields(document.root, "")
+    found = json_document.members(document.root, "")
     id = json_document.text_field(found, "id", "id", "")
     parameters = v2_parameters.NONE
     if found.get("parameters") is not None:

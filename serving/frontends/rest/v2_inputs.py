@@ -38,7 +38,7 @@ class Inputs:
             raise wrong_type("inputs", "a list of tensors", raw)
         tensors: dict[str, Tensor] = {}
         for index, item in enumerate(self._document.elements(raw)):
-            found = json_document.fields(item, f"inputs[{index}]")
+            found = json_document.members(item, f"inputs[{index}]")
             name = json_document.text_field(found, "name", f"inputs[{index}].name")
             if name in tensors:
                 raise InvalidRequest(

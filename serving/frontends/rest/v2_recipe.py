@@ -16,7 +16,7 @@ from serving.request import Description
 from serving.tensor import Tensor
 
 LONGEST_HEAD = 4096
-_MOST_RECIPES = 256
+_MOST_RECIPES = 2048
 
 
 class Wanted(NamedTuple):

@@ -13,7 +13,7 @@ from serving.frontends.rest.wire import Reply
 from serving.request import Description, InferRequest, InferResponse, VersionName
 from serving.tensor import Array, Tensor
 
-_MOST_FORMS = 256
+_MOST_FORMS = 2048
 
 
 class V2Rows:
@@ -51,10 +51,15 @@ class V2Rows:
         before, texts, after = json_answer.side_by_side(behind)
         return Written(Reply(b""), begin + before, texts, after + b"}]}")
 
-    def one(self, response: InferResponse) -> Reply:
-        """Return the answer to a row; raises InvalidRequest for what JSON cannot hold."""
+    def one(self, response: InferResponse) -> Reply | None:
+        """Return the answer to a row, if it is short and JSON has all its numbers."""
+        written = v2_answer.write(self.model, "", response, {}, False)
+        return None if written is None else Reply(written.head)
+
+    def call(self) -> V2Call:
+        """Return a row as a call."""
         request = self._request((1,), None)
-        return V2Call(self.model, self.frame.description, request, "", False, {}).encode([response])
+        return V2Call(self.model, self.frame.description, request, "", False, {})
 
     def _request(self, shape: tuple[int, ...], array: Array | None) -> InferRequest:
         (like,), known = self.frame.plain.inputs, self.frame.description

@@ -15,6 +15,9 @@ from serving.request import InferRequest, InferResponse
 Headers = Mapping[bytes, bytes]
 """A request's headers, names in lower case; of a repeated header the last value."""
 
+CLOSE = (b"connection", b"close")
+"""The field of an answer with which the connection ends."""
+
 _KNOWN_MEDIA = {
     kind.encode(): kind for kind in ("", "application/json", "application/octet-stream")
 }

@@ -28,33 +28,43 @@ _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 class Region:
     """``size`` bytes from ``offset`` on of the object called ``key``; ``name`` is for errors.
 
+    ``number`` is that of one which is registered: every process of the server knows it by that.
+
     The descriptor is closed with the last one who holds the region: whoever uses it holds it, so
     that no other file can have taken the descriptor's number meanwhile.
     """
 
-    __slots__ = ("__weakref__", "_fd", "key", "name", "offset", "size")
+    __slots__ = ("__weakref__", "_fd", "key", "name", "number", "offset", "size")
 
-    def __init__(self, name: str, key: str, offset: int, size: int, fd: int) -> None:
+    def __init__(
+        self, name: str, key: str, offset: int, size: int, fd: int, number: int = 0
+    ) -> None:
         self.name = name
         self.key = key
         self.offset = offset
         self.size = size
+        self.number = number
         self._fd = fd
         weakref.finalize(self, os.close, fd)
 
     @staticmethod
-    def open(name: str, key: str, offset: int, size: int, where: str) -> Region:
+    def open(name: str, key: str, offset: int, size: int, where: str, number: int = 0) -> Region:
         """Open an object and see that it has that range.
 
         Raises InvalidRequest for a key that is no name, or a range that is not within the object;
         NotFound for anything but a plain object of the user that this server runs as. That is one
         error, lest it shows what other users have.
         """
-        region = Region(name, key, offset, size, _opened(key, where))
+        region = Region(name, key, offset, size, _opened(key, where), number)
         if offset < 0 or size < 1:
             raise _outside("a region has no such range", region, 0, size, where)
         region.check(0, size, where)
         return region
+
+    @property
+    def fd(self) -> int:
+        """The object's descriptor, open for as long as the region is held."""
+        return self._fd
 
     def check(self, at: int, size: int, where: str) -> None:
         """Raise InvalidRequest unless ``size`` bytes from ``at`` on are within region and object.

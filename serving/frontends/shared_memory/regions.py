@@ -1,4 +1,4 @@
-"""The regions that clients have registered, by name; one list for all front ends.
+"""The regions that clients have registered, by name; one list for all front ends of a server.
 
 Source: Triton's system shared memory extension. A name can be given once; it is free again once
 it is unregistered.
@@ -6,6 +6,8 @@ it is unregistered.
 
 from __future__ import annotations
 
+import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from serving.errors import InvalidRequest, NotFound, Overloaded
@@ -17,48 +19,28 @@ LARGEST = 2**63 - 1
 """Offsets and sizes of files end here."""
 
 
-class Regions:
-    """Made by the master when clients may use shared memory; changed on the event loop only.
+class Regions(ABC):
+    """The list as a front end sees it; it changes on the event loop only.
 
-    ``most_bytes`` bounds all regions together: an open object keeps its memory, even when its
-    client has removed the name. ``request_bytes`` is how much one request may read. Whoever keeps
-    what was looked up is to forget it when ``on_unregister`` calls him.
+    ``request_bytes`` is how much one request may read. Whoever keeps what was looked up is to
+    forget it when ``on_unregister`` calls him.
     """
 
-    def __init__(self, most_bytes: int, request_bytes: int) -> None:
+    def __init__(self, request_bytes: int) -> None:
         self.request_bytes = request_bytes
-        self._most_bytes = most_bytes
         self._known: dict[str, Region] = {}
         self.on_unregister: list[Callable[[], None]] = []
 
-    def register(self, name: str, key: str, offset: int, size: int) -> None:
-        """Add a region. Raises InvalidRequest, NotFound for the object, Overloaded."""
-        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-            raise InvalidRequest(
-                "this cannot be the name of a region",
-                code="bad_region_name",
-                where="name",
-                expected=f"1 to {LONGEST_NAME} printable characters",
-                given=repr(name[:80]),
-            )
-        if name in self._known:
-            raise InvalidRequest(
-                f"a region {name!r} is registered already",
-                code="region_taken",
-                where="name",
-                fix="unregister it first, or choose another name",
-            )
-        self._check_room(size)
-        self._known[name] = Region.open(f"region {name!r}", key, offset, size, "key")
+    @abstractmethod
+    async def register(self, name: str, key: str, offset: int, size: int) -> None:
+        """Add a region; every front end knows it when this returns.
 
-    def unregister(self, name: str | None = None) -> None:
+        Raises InvalidRequest, NotFound for the object, Overloaded.
+        """
+
+    @abstractmethod
+    async def unregister(self, name: str | None = None) -> None:
         """Forget a region, or all; one that is not known is no error. Runs under way go on."""
-        if name is None:
-            self._known.clear()
-        else:
-            self._known.pop(name, None)
-        for told in self.on_unregister:
-            told()
 
     def status(self, name: str | None = None) -> dict[str, Region]:
         """Return one region, or all, by name; raises NotFound."""
@@ -75,6 +57,52 @@ class Regions:
                 fix="register it first; a server that was started anew has forgotten all",
             )
         return region
+
+
+class Registry(Regions):
+    """The list itself: made by the master when clients may use shared memory.
+
+    ``most_bytes`` bounds all regions together: an open object keeps its memory, even when its
+    client has removed the name. ``on_register`` is called as ``on_unregister`` is.
+    """
+
+    def __init__(self, most_bytes: int, request_bytes: int) -> None:
+        super().__init__(request_bytes)
+        self._most_bytes = most_bytes
+        self._numbers = itertools.count(1)
+        self.on_register: list[Callable[[], None]] = []
+
+    async def register(self, name: str, key: str, offset: int, size: int) -> None:
+        """Add a region; see ``Regions``."""
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise InvalidRequest(
+                "this cannot be the name of a region",
+                code="bad_region_name",
+                where="name",
+                expected=f"1 to {LONGEST_NAME} printable characters",
+                given=repr(name[:80]),
+            )
+        if name in self._known:
+            raise InvalidRequest(
+                f"a region {name!r} is registered already",
+                code="region_taken",
+                where="name",
+                fix="unregister it first, or choose another name",
+            )
+        self._check_room(size)
+        number = next(self._numbers)
+        self._known[name] = Region.open(label(name), key, offset, size, "key", number)
+        for told in self.on_register:
+            told()
+
+    async def unregister(self, name: str | None = None) -> None:
+        """Forget a region, or all; see ``Regions``."""
+        if name is None:
+            self._known.clear()
+        else:
+            self._known.pop(name, None)
+        for told in self.on_unregister:
+            told()
 
     def _check_room(self, size: int) -> None:
         if len(self._known) >= MOST_REGIONS:
@@ -93,3 +121,8 @@ class Regions:
                 given=f"{taken} registered and {size} more",
                 fix="unregister some, or start the server with a larger --memory-mb",
             )
+
+
+def label(name: str) -> str:
+    """Return what errors call a region."""
+    return f"region {name!r}"

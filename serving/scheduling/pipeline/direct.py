@@ -37,7 +37,7 @@ class _Given(NamedTuple):
     like: Tensor
 
 
-class _Taken(NamedTuple):
+class Taken(NamedTuple):
     """An output of the method: its place among the model's, and the axis that it is without."""
 
     place: int
@@ -51,7 +51,25 @@ class Fit(NamedTuple):
     given: tuple[_Given, ...]
     admission: Admission
     shape: ShapeClass
-    taken: tuple[_Taken, ...]
+    taken: tuple[Taken, ...]
+
+
+class Rows(NamedTuple):
+    """How requests of one look go in as rows of one, and how their answers come out."""
+
+    given: tuple[_Given, ...]
+    taken: tuple[Taken, ...]
+
+    def request(self, request: InferRequest) -> InferRequest:
+        """Return the model's request of all rows, for the method's of all instances."""
+        inputs = []
+        for place, like in self.given:
+            array = request.inputs[place].array
+            assert array is not None
+            shape = (len(array) * like.shape[0], *like.shape[1:])
+            whole = array if array.shape == shape else array.reshape(shape)
+            inputs.append(Tensor(like.name, like.dtype, shape, whole))
+        return InferRequest(request.servable, tuple(inputs), generation=request.generation)
 
 
 class Direct:
@@ -62,6 +80,7 @@ class Direct:
         self._method = method
         self._port = port
         self._fits: dict[Look, Fit | None] = {}
+        self._rows: dict[Look, Rows | None] = {}
 
     @staticmethod
     def of(method: Method, ports: Mapping[PortKey, Port]) -> Direct | None:
@@ -110,18 +129,34 @@ class Direct:
             assert array is not None
             whole = array if array.shape == shape else array.reshape(shape)
             inputs.append(Tensor(like.name, like.dtype, shape, whole))
-        asked = InferRequest(
-            request.servable,
-            tuple(inputs),
-            version,
-            None,
-            None,
-            request.id,
-            request.deadline,
-            request.priority,
-            generation=request.generation,
-        )
-        return DirectTicket(asked, fit, self.line, on_end)
+        return DirectTicket(request, tuple(inputs), fit, self.line, version, on_end)
+
+    def rows(self, request: InferRequest, description: Description) -> Rows | None:
+        """Return how requests of this look, one instance each, go to the model as its rows.
+
+        None where they must go one by one. ``description`` is the method's.
+        """
+        key = (request.outputs, *[(t.name, t.dtype.code, t.shape[1:]) for t in request.inputs])
+        try:
+            return self._rows[key]
+        except KeyError:
+            pass
+        if len(self._rows) >= _LOOKS_REMEMBERED:
+            self._rows.clear()
+        rows = self._rows[key] = self._rows_of(request, description)
+        return rows
+
+    def _rows_of(self, request: InferRequest, description: Description) -> Rows | None:
+        line = self.line
+        if not line.ties_rows or any(axis != 0 for axis in line.description.batch.outputs):
+            return None
+        first = tuple([_first(tensor) for tensor in request.inputs if tensor.array is not None])
+        if len(first) < len(request.inputs):
+            return None
+        fit = self.fit(request._replace(inputs=first), description)
+        if fit is None or fit.admission.rows != line.instance_rows:
+            return None
+        return Rows(fit.given, fit.taken)
 
     def _fitted(self, request: InferRequest, description: Description) -> Fit | None:
         if any(tensor.array is None or tensor.dtype is BF16 for tensor in request.inputs):
@@ -136,7 +171,7 @@ class Direct:
         admission, shape = self.line.check(asked)
         returns = self._method.returns
         taken = [
-            _Taken(returns[i].output, self._method.outputs[i], self._port.axis(returns[i].output))
+            Taken(returns[i].output, self._method.outputs[i], self._port.axis(returns[i].output))
             for i in outputs_of(request, description)
         ]
         places = [order[ref.output] for ref in node.inputs]
@@ -145,33 +180,39 @@ class Direct:
 
 
 class DirectTicket(Ticket):
-    """A ticket of a model's line whose answer is that of a method; ``OnEnd`` counts it there."""
+    """A ticket of a model's line whose answer is that of a method; ``OnEnd`` counts it there.
 
-    __slots__ = ("_on_end", "_taken")
+    Its request is the method's, while ``inputs`` are as the model takes them.
+    """
+
+    __slots__ = ("_on_end", "_taken", "_version")
 
     def __init__(
         self,
         request: InferRequest,
+        inputs: tuple[Tensor, ...],
         fit: Fit,
         line: Line,
+        version: int,
         on_end: OnEnd,
     ) -> None:
         super().__init__(request, fit.admission, fit.shape, line, time.monotonic())
+        self.inputs = inputs
         self._taken = fit.taken
+        self._version = version
         self._on_end = on_end
 
     def succeed(self, response: InferResponse) -> None:
         """Answer with the model's outputs as the method returns them; axis 0 counts instances."""
         found = response.outputs
         try:
-            response.outputs = tuple([_taken(found[t.place], t) for t in self._taken])
+            response.outputs = tuple([taken_of(found[t.place], t) for t in self._taken])
         except InternalError as error:
             response.release()
             self.fail(error)
             return
-        request = self.request
-        response.servable = request.servable
-        response.version = int(request.version or 0)
+        response.servable = self.request.servable
+        response.version = self._version
         self._on_end(self, None)
         super().succeed(response)
 
@@ -181,13 +222,16 @@ class DirectTicket(Ticket):
         super().fail(error)
 
 
-def _taken(tensor: Tensor, wanted: _Taken) -> Tensor:
-    """Return an output of the model as one of a method: one instance, on axis 0."""
+def taken_of(tensor: Tensor, wanted: Taken, count: int = 1) -> Tensor:
+    """Return an output of the model as one of a method: so many instances, on axis 0.
+
+    Of several the model has the rows of all behind one another.
+    """
     shape, axis = tensor.shape, wanted.axis
     if axis is None:
-        shape = (1, *shape)
+        shape = (1, *shape) if count == 1 else (count, shape[0] // count, *shape[1:])
     else:
-        if axis >= len(shape) or shape[axis] != 1:
+        if axis >= len(shape) or shape[axis] != count:
             raise InternalError(f"output {tensor.name!r} does not have the one row it should")
         if axis:
             shape = (1, *shape[:axis], *shape[axis + 1 :])
@@ -195,3 +239,9 @@ def _taken(tensor: Tensor, wanted: _Taken) -> Tensor:
     assert array is not None
     whole = array if array.shape == shape else array.reshape(shape)
     return Tensor(wanted.name, tensor.dtype, shape, whole)
+
+
+def _first(tensor: Tensor) -> Tensor:
+    assert tensor.array is not None
+    shape = (1, *tensor.shape[1:])
+    return Tensor(tensor.name, tensor.dtype, shape, tensor.array[:1].reshape(shape))

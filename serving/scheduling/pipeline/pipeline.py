@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from serving.definition import Definition, Kind, Method, Node
-from serving.errors import Overloaded, ServingError, Unavailable
+from serving.errors import Cancelled, Overloaded, ServingError, Unavailable
 from serving.lifecycle.lookup import no_method, usual_method
-from serving.request import Description, InferRequest
+from serving.request import Description, InferRequest, RowsListener
 from serving.scheduling.admission import order_of, outputs_of
 from serving.scheduling.crowd import Crowd, CrowdLimits
 from serving.scheduling.drain import Drain
@@ -23,6 +23,7 @@ from serving.scheduling.pipeline.hidden import hidden_methods
 from serving.scheduling.pipeline.instances import count
 from serving.scheduling.pipeline.port import Port, Terms, Values
 from serving.scheduling.pipeline.signature import PortKey, axes_of, signature_of
+from serving.scheduling.pipeline.together import TogetherClaim
 from serving.scheduling.pipeline.visit import ModelVisit, StageVisit, Visit
 from serving.scheduling.scheduler import Scheduler
 from serving.scheduling.stages.scheduler import StageScheduler
@@ -93,7 +94,6 @@ class Pipeline:
         self.generation = base.generation
         self.ports = dict(ports)
         self.uses_stages = bool(definition.stages)
-        self.names = tuple(method.name for method in definition.methods)
         self._base = base
         self._scheduler = scheduler
         self._stages = stages
@@ -102,7 +102,10 @@ class Pipeline:
         self._drain = Drain()
         self._details = details
         self._calls: set[MethodCall | DirectTicket] = set()
+        self._tied = 0  # callers who came together, and are not among those
         methods = [*definition.methods, *(hidden_methods(ports) if hidden else ())]
+        # Hidden ones are only told of where there are no others.
+        self.names = tuple(method.name for method in definition.methods or methods)
         self._entries = {
             m.name: _Entry(m, self._describe(m), Direct.of(m, self.ports)) for m in methods
         }
@@ -143,6 +146,38 @@ class Pipeline:
             entry.statistics.refuse(error)
             raise
 
+    def take_rows(self, request: InferRequest, listener: RowsListener) -> TogetherClaim | None:
+        """Take in and commit instances that are callers of their own; see ``TakesRows``.
+
+        None where they must come one by one; raises InvalidRequest and NotFound.
+        """
+        entry = self._entry(request.method)
+        direct = entry.direct
+        rows = None if direct is None else direct.rows(request, entry.description)
+        callers = request.inputs[0].shape[0]
+        if direct is None or rows is None or self._under_way + callers > self._most:
+            return None
+        asked = rows.request(request)
+        on_end = functools.partial(self._rows_ended, entry)
+        together = TogetherClaim(listener, callers, rows.taken, entry.description, on_end)
+        together.claim = self._scheduler.take_rows(direct.line, asked, together.heard)
+        if together.claim is None:
+            return None
+        self._tied += callers
+        entry.outstanding += callers
+        entry.statistics.requests += callers
+        return together
+
+    def abandon_row(self, together: TogetherClaim, caller: int) -> None:
+        """Withdraw one of the callers of ``take_rows``."""
+        claim = together.claim
+        if claim is None or not together.waits(caller):
+            return
+        self._scheduler.abandon_row(claim, caller)
+        single = claim.singles.get(caller)
+        if single is not None and single.closed and together.waits(caller):
+            together.left(caller, Cancelled("the request was withdrawn"))
+
     def enter(self, method: str, index: int, node: Node, values: Values, terms: Terms) -> Visit:
         """Hand values to a stage; see ``passage.Doors``."""
         if node.kind is Kind.MODEL:
@@ -166,7 +201,7 @@ class Pipeline:
         But for tickets of a model's line, which fail with it.
         """
         limit = time.monotonic() + deadline_s
-        while self._calls and time.monotonic() < limit:
+        while self._under_way and time.monotonic() < limit:
             await asyncio.sleep(0.005)
         for call in list(self._calls):
             if isinstance(call, MethodCall):
@@ -200,7 +235,7 @@ class Pipeline:
     def _claim(self, entry: _Entry, request: InferRequest) -> MethodCall:
         description = entry.description
         inputs = entry.inputs(request)
-        rows, ahead = count(inputs), len(self._calls)
+        rows, ahead = count(inputs), self._under_way
         nbytes = sum([tensor.nbytes for tensor in inputs])
         if ahead >= self._most:
             raise self._full(ahead)
@@ -209,7 +244,7 @@ class Pipeline:
         def ended(call: MethodCall) -> None:
             self._calls.discard(call)
             self._crowd.left(nbytes)
-            self._drain.landed(1, time.monotonic(), busy=bool(self._calls))
+            self._drain.landed(1, time.monotonic(), busy=self._under_way > 0)
             entry.outstanding -= 1
 
         call = MethodCall(
@@ -223,8 +258,9 @@ class Pipeline:
     def _claim_directly(
         self, entry: _Entry, direct: Direct, request: InferRequest, fit: Fit
     ) -> DirectTicket:
-        if len(self._calls) >= self._most:
-            raise self._full(len(self._calls))
+        ahead = len(self._calls) + self._tied
+        if ahead >= self._most:
+            raise self._full(ahead)
         ticket = direct.ticket(request, fit, entry.description.version, entry.on_end)
         try:
             self._scheduler.take(ticket)
@@ -243,8 +279,25 @@ class Pipeline:
         else:
             entry.statistics.fail(error, now - ticket.born)
         self._calls.discard(ticket)
-        self._drain.landed(1, now, busy=bool(self._calls))
+        self._drain.landed(1, now, busy=self._under_way > 0)
         entry.outstanding -= 1
+
+    def _rows_ended(
+        self, entry: _Entry, count: int, born: float, error: ServingError | None
+    ) -> None:
+        now = time.monotonic()
+        if error is None:
+            entry.statistics.answered(count, now - born, 0.0, NO_RUN, count)
+        else:
+            entry.statistics.fail(error, now - born, count)
+        self._tied -= count
+        self._drain.landed(count, now, busy=self._under_way > 0)
+        entry.outstanding -= count
+
+    @property
+    def _under_way(self) -> int:
+        """Requests that are not over."""
+        return len(self._calls) + self._tied
 
     def _full(self, ahead: int) -> Overloaded:
         wait = self._drain.text(ahead)

@@ -17,7 +17,7 @@ from serving.errors import ExecutionFailed
 from serving.frontends.grpc.reflection import V1
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.grpc.stubs import ms_service_pb2 as ms
-from serving.frontends.shared_memory.regions import Regions
+from serving.frontends.shared_memory.regions import Registry
 from serving.request import InferRequest
 from serving.tensor import FP32, Tensor
 from serving.v1 import ERROR_TRAILER
@@ -320,7 +320,7 @@ async def test_clients_on_a_unix_socket_are_answered_as_those_on_this_machine(
 ) -> None:
     path = tmp_path / "here.sock"
     array = np.random.default_rng(2).random(200_000, np.float32)
-    regions = Regions(1 << 20, 1 << 20)
+    regions = Registry(1 << 20, 1 << 20)
     async with serving(plane(), unix=str(path), regions=regions) as front:
         async with grpc.aio.insecure_channel(f"unix:{path}") as opened:
             answer = await infer(opened, request(array))

@@ -46,7 +46,8 @@ async def test_one_failure_abandons_the_siblings_that_still_run(serving: Serving
     async with serving(plane) as front, client(front) as http:
         call = asyncio.create_task(http.post("/predict", json={"instances": [[1], [1, 2]]}))
         await until(lambda: len(plane.held) == 2)
-        plane.held[1].answer.set_exception(Unavailable("the worker was lost"))
+        lost = Unavailable("the worker was lost", retry_after_s=1.0)
+        plane.held[1].answer.set_exception(lost)
         found = await call
     assert (found.status_code, found.headers["retry-after"]) == (503, "1")
     assert (plane.abandoned, plane.released) == (1, 0)

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from serving.errors import Unavailable
 from serving.request import Description
 from serving.tensor import Signature
 from tests.contract.rest.running import (
@@ -14,6 +15,7 @@ from tests.contract.rest.running import (
     CALL,
     ECHO,
     PAIRS,
+    RefusingPlane,
     Serving,
     client,
     connection,
@@ -86,6 +88,28 @@ async def test_names_are_decoded_from_the_url(serving: Serving) -> None:
         assert (await http.get("/v2/models/mod%C3%A8le%201")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "way"),
+    [
+        ("POST", "/v1/models/echo:classify", 400, "...:predict, which answers with all outputs"),
+        ("POST", "/v1/models/e%20o/labels/canary:classify", 400, "features of tf.Example"),
+        ("POST", "/v1/models/echo/versions/2:regress", 400, "features of tf.Example"),
+        ("POST", "/v1/models/echo:explain", 400, "explainers are not offered"),
+        ("GET", "/v2/trace/setting", 400, "trace extension is not offered"),
+        ("POST", "/v2/models/echo/trace/setting", 400, "/metrics"),
+        ("GET", "/v2/logging", 400, "--log-level"),
+        ("POST", "/v2/models/echo/generate_stream", 400, "generate extension is not offered"),
+    ],
+)
+async def test_protocols_that_are_not_offered_name_the_way(
+    serving: Serving, method: str, path: str, status: int, way: str
+) -> None:
+    async with serving(StubPlane(ECHO)) as front, client(front) as http:
+        found = await http.request(method, path, json={"instances": [[1, 2]]})
+        assert found.status_code == status
+        assert way in found.json()["error"]
+
+
 async def test_unknown_routes_and_methods_have_the_form_of_their_side(serving: Serving) -> None:
     async with serving(StubPlane(ECHO)) as front, client(front) as http:
         for path, member in (("/nowhere", "detail"), ("/v2/nowhere", "error")):
@@ -100,4 +124,31 @@ async def test_unknown_routes_and_methods_have_the_form_of_their_side(serving: S
             assert member in found.json()
         found = await http.post("/v2/health/live")
         assert (found.status_code, "error" in found.json()) == (405, True)
-        assert found.headers["allow"] == "GET"
+        assert found.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v2/models/echo/", "/v2/models/echo"),
+        ("/V2/models/echo", "/v2/models/echo"),
+        ("/V2/models/echo/Infer", "/v2/models/echo/infer"),
+        ("/v1/models/echo/predict", "/v1/models/echo:predict"),
+        ("/predict/", "/predict"),
+        ("/openapi.jsn", "/openapi.json"),
+    ],
+)
+async def test_a_near_path_is_told_the_route(serving: Serving, path: str, meant: str) -> None:
+    async with serving(StubPlane(ECHO)) as front, client(front) as http:
+        found = await http.post(path, json={})
+    assert found.status_code == 404
+    assert f"did you mean {meant!r}?" in found.json().get("fix", found.json().get("error"))
+
+
+async def test_what_will_not_pass_by_itself_has_no_time_to_try_again(serving: Serving) -> None:
+    failed = RefusingPlane(0, Unavailable("version 1 is FAILED: broken", code="not_ready"))
+    loading = RefusingPlane(0, Unavailable("LOADING", code="not_ready", retry_after_s=1.0))
+    for plane, seconds in ((failed, None), (loading, "1")):
+        async with serving(plane) as front, client(front) as http:
+            found = await http.post("/predict", json=CALL)
+        assert (found.status_code, found.headers.get("retry-after")) == (503, seconds)

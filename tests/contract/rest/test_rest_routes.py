@@ -7,10 +7,17 @@ import json
 import re
 import shlex
 
+import pytest
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from serving.frontends.rest.routes import build_routes
 from serving.request import Description
-from serving.tensor import Signature
+from serving.tensor import FP32, Signature, TensorSpec
 from tests.contract.rest.running import AXES, ECHO, PAIRS, TEXTS, client, serving
 from tests.doubles.plane import StubPlane
+
+ROW = (TensorSpec("x", FP32, ("n", 3)),)
 
 
 async def test_health_follows_the_plane() -> None:
@@ -33,6 +40,98 @@ async def test_metadata_describes_server_and_servables() -> None:
         found = (await http.get("/v2/models/texts/versions/2")).json()
         assert found["versions"] == ["1", "2"]
         assert found["inputs"] == [{"name": "s", "datatype": "BYTES", "shape": [-1]}]
+
+
+def answered(app: FastAPI, method: str) -> set[str]:
+    """Return the paths of the routes that take a method."""
+    return {r.path for r in app.routes if isinstance(r, Route) and method in (r.methods or ())}
+
+
+def test_head_is_answered_wherever_get_is() -> None:
+    app = build_routes(StubPlane(ECHO))
+    assert {"/", "/docs", "/errors", "/metrics", "/openapi.json", "/v2"} <= answered(app, "GET")
+    assert answered(app, "HEAD") == answered(app, "GET")
+
+
+async def test_head_has_the_head_of_get_and_no_body() -> None:
+    async with serving(StubPlane(ECHO)) as front, client(front) as http:
+        for path in ("/", "/docs", "/errors", "/openapi.json", "/v2/models/stats", "/v2", "/no"):
+            whole, head = await http.get(path), await http.head(path)
+            assert (head.status_code, head.content) == (whole.status_code, b""), path
+            for name in ("content-type", "content-length"):
+                assert head.headers[name] == whole.headers[name], path
+        metrics = await http.head("/metrics")
+        assert (metrics.status_code, metrics.content) == (200, b"")
+
+
+FOREIGN = re.compile(
+    r"<(?:script|link|iframe|img|object|embed)\b|@import|\burl\(|\son\w+\s*=|javascript:"
+    r"|(?:src|href|action|srcset)\s*=\s*[\"']?\s*(?:[a-z]+:)?//",
+    re.IGNORECASE,
+)
+"""What would load something, run a script, or lead away from the server."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>1</script>",
+        "<LINK rel=icon href=/a>",
+        "<a href='https://example.org'>",
+        "<a href=//example.org>",
+        "<style>@import 'a'</style>",
+        "<p style='background:url(a)'>",
+        "<p onclick='a()'>",
+    ],
+)
+def test_what_is_foreign_would_be_found(text: str) -> None:
+    assert FOREIGN.search(text)
+
+
+async def test_no_page_loads_or_runs_anything() -> None:
+    app = build_routes(StubPlane(ECHO))
+    pages = 0
+    async with serving(StubPlane(ECHO, TEXTS)) as front, client(front) as http:
+        for path in sorted({*answered(app, "GET"), "/redoc", "/docs/oauth2-redirect", "/no"}):
+            found = await http.get(path.format(name="echo", version=1, label="a"))
+            if found.headers["content-type"].startswith("text/html"):
+                pages += 1
+                assert not FOREIGN.search(found.text), path
+    assert pages == 3  # /, /docs and /errors
+
+
+async def test_docs_has_every_route_with_a_command_that_works() -> None:
+    named = Description(
+        "NAME", 1, Signature(ROW, ROW), AXES, 32, "stub", versions=(1,), details={"config": {}}
+    )
+    async with serving(StubPlane(named)) as front, client(front) as http:
+        schema = (await http.get("/openapi.json")).json()
+        page = (await http.get("/docs")).text
+        sections = page.partition("<h2 id=schemas>")[0].split("<h3 ")[1:]
+        routes = [(p, m.upper()) for p, methods in schema["paths"].items() for m in methods]
+        assert len(sections) == len(routes) > 20
+        for path, method in routes:
+            (section,) = [s for s in sections if f">{method} {path}</h3>" in s]
+            (command,) = re.findall("<pre><code>(.*?)</code>", section, re.S)
+            words = shlex.split(html.unescape(command).replace("\\\n", " "))
+            assert words[:1] == ["curl"]
+            body = words[words.index("-d") + 1] if "-d" in words else None
+            assert ("-d" in words or "-X" in words) == (method == "POST")
+            if "labels" in path or "repository" in path:  # of which the double has none
+                continue
+            found = await http.request(method, words[1], content=body)
+            assert found.status_code == 200, words
+            assert b"error_msg" not in found.content
+
+
+async def test_docs_links_lead_somewhere_on_the_page() -> None:
+    async with serving(StubPlane(ECHO)) as front, client(front) as http:
+        page = (await http.get("/docs")).text
+    ids = re.findall(r"\bid='?([\w-]+)", page)
+    assert len(ids) == len(set(ids))
+    links = re.findall(r"href='#([^']+)'", page)
+    assert "schema-predictrequest" in links
+    assert set(links) <= set(ids)
 
 
 async def test_openapi_describes_the_inference_routes_without_loose_ends() -> None:

@@ -13,13 +13,16 @@ import pytest
 import uvloop
 
 from serving.config import ServerSettings
-from serving.errors import ConfigError
+from serving.errors import ConfigError, Unavailable
 from serving.frontends.rest.server import RestFrontEnd
 from tests.contract.rest.running import (
     CALL,
     ECHO,
+    V2,
     HeldPlane,
+    RefusingPlane,
     Serving,
+    chunked,
     connection,
     post,
     response_of,
@@ -118,3 +121,17 @@ def test_calls_disconnects_and_drain_work_on_the_servers_own_event_loop(serving:
 
     uvloop.run(scenario())
     assert (plane.released, plane.abandoned) == (1, 1)
+
+
+@pytest.mark.parametrize("request_", [post(CALL), chunked(CALL), post(V2, "/v2/models/echo/infer")])
+async def test_server_that_goes_down_ends_the_connection_with_its_refusal(
+    serving: Serving, request_: bytes
+) -> None:
+    gone = Unavailable("the server is going down", code="draining", retry_after_s=5.0)
+    async with serving(RefusingPlane(1, gone)) as front, connection(front) as (reader, writer):
+        writer.write(request_)
+        assert (await response_of(reader))[0] == 200
+        writer.write(request_)
+        status, headers, _ = await response_of(reader)
+        assert (status, headers["connection"]) == (503, "close")
+        assert await asyncio.wait_for(reader.read(), 30) == b""

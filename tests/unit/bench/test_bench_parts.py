@@ -16,7 +16,7 @@ from serving.bench.arrivals import poisson
 from serving.bench.check import agree
 from serving.bench.load import Load
 from serving.bench.payload import answer, http_request, payload, refusal
-from serving.bench.point import batches_between, notes, point, row
+from serving.bench.point import batches_between, milliseconds, notes, point, row
 from serving.bench.record import Record
 from serving.bench.sample import generate, repeated
 from serving.bench.target import described
@@ -180,6 +180,19 @@ def test_a_point_says_what_its_reader_must_know():
     assert "1 x 503: full" in told
     assert "did not keep up" in told
     assert "the generator may have been the limit" in told
+
+
+def test_a_point_without_an_answer_shows_no_latencies_and_says_why():
+    found = point(Load(clients=2), Record(), 0.5, {32: 4}, 0.1)
+    assert row(found) == ["2", "0", "0", "", "", "", "", "32.0", "0"]
+    assert notes([found]) == ["2: no answer within 0.5 s: measure for longer"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.25, "0.25"), (12.345, "12.3"), (999.4, "999"), (1273.4, "1,273")]
+)
+def test_latencies_are_written_without_exponents(value, text):
+    assert milliseconds(value) == text
 
 
 @pytest.mark.parametrize("ending", plot.ENDINGS)

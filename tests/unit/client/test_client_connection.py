@@ -94,6 +94,33 @@ def test_rest_port_is_told_from_the_grpc_port(http_port: int) -> None:
     assert "--grpc-port" in failed.value.fix
 
 
+REFUSED = "failed to connect to all addresses; last error: UNKNOWN: {}: Connection refused"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_rest_port_is_never_called_a_port_where_nothing_listens(host: str, http_port: int) -> None:
+    with Client(f"{host}:{http_port}", retries=0) as client:
+        for _ in range(5):  # localhost has two addresses, and gRPC tells of either
+            with pytest.raises(Unavailable, match="what listens on") as failed:
+                client.servables()
+            assert "not the REST port" in failed.value.fix
+
+
+def test_refusal_of_one_address_of_localhost_does_not_hide_what_listens_on_the_other(
+    http_port: int,
+) -> None:
+    told = REFUSED.format(f"ipv6:%5B::1%5D:{http_port}: Failed to connect to remote host")
+    error = failure.from_rpc(f"localhost:{http_port}", StatusCode.UNAVAILABLE, told, None, 2.0)
+    assert error.message == f"what listens on localhost:{http_port} takes no gRPC connection"
+    assert error.code == failure.NO_SERVER
+
+
+def test_localhost_without_a_listener_is_said_to_have_none() -> None:
+    address = f"localhost:{free_port()}"
+    error = failure.from_rpc(address, StatusCode.UNAVAILABLE, REFUSED.format("ipv4"), None, 2.0)
+    assert error.message == f"nothing listens on {address}"
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]

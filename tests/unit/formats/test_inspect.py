@@ -34,7 +34,8 @@ def test_helper_answers_every_line_in_order_and_ends_with_its_input(tmp_path: Pa
     cut.write_bytes(good.read_bytes()[:-40])
     missing = tmp_path / "missing.onnx"
     done = ask(request(7, good) + request(3, cut) + "nonsense\n\n" + request(9, missing))
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    answers = [line for line in said if "progress" not in line]  # a busy machine has some
     assert [a["id"] for a in answers] == [7, 3, None, 9]
     first, second, bad, last = (Artifact.from_json(a["artifact"]) for a in answers)
     assert first.runnable

@@ -116,7 +116,8 @@ def test_external_data_counts_in_size_and_digest(tmp_path: Path) -> None:
     before = describe(path)
     assert before.size_bytes == path.stat().st_size + 48
     assert before.batch.batched
-    assert before.notes == ("weights in weights.bin",)
+    assert before.detail.endswith(", weights in 'weights.bin'")
+    assert before.notes == ()  # nothing that anybody should mind
     content = bytearray((tmp_path / "weights.bin").read_bytes())
     content[5] ^= 1
     (tmp_path / "weights.bin").write_bytes(content)
@@ -155,7 +156,8 @@ def test_external_data_that_is_missing_is_named_without_its_path(tmp_path: Path)
     with pytest.raises(LoadError) as caught:
         describe(path)
     assert caught.value.code == "weights_missing"
-    assert "'lost.bin'" in str(caught.value)
+    assert "'sub/lost.bin'" in str(caught.value)
+    assert caught.value.fix == "copy the folder 'sub' beside the model, under that name"
     assert str(tmp_path) not in str(caught.value)
 
 

@@ -53,11 +53,15 @@ FILES = {
     "mindir_cbc": ("m.mindir", b"\xd9\x5e\x3a\x7f" + bytes(60), Format.MINDIR_ENCRYPTED, ""),
     "mindir_sm4": ("m.mindir", b"\xda\x5e\x3a\x7f" + bytes(60), Format.MINDIR_ENCRYPTED, ""),
     "checkpoint": ("lenet.ckpt", checkpoint(), Format.CHECKPOINT, "weights without the network"),
+    "checkpoint_way_out": ("lenet.ckpt", checkpoint(), Format.CHECKPOINT, "file_format='MINDIR'"),
     "checkpoint_encrypted": (
-        "lenet.ckpt", b"\xd8\x5e\x3a\x7f" + bytes(60), Format.CHECKPOINT, "encrypted"
+        "lenet.ckpt", b"\xd8\x5e\x3a\x7f" + bytes(60), Format.CHECKPOINT, "an encrypted checkpoint"
     ),
     "safetensors": (
         "w.safetensors", struct.pack("<Q", len(HEADER)) + HEADER, Format.SAFETENSORS, "weights"
+    ),
+    "lite_way_out": (
+        "m.ms", b"\x20\x00\x00\x00MSL2" + bytes(32), Format.MINDSPORE_LITE, "file_format='MINDIR'"
     ),
     "lite": ("m.ms", b"\x20\x00\x00\x00MSL2" + bytes(32), Format.MINDSPORE_LITE, "mindspore-lite"),
     "om": ("m.om", om_file(40, bytes(40)), Format.OM, "needs an Ascend device"),
@@ -87,6 +91,14 @@ FILES = {
     "lfs": ("m.onnx", b"version https://git-lfs.github.com/spec/v1\n", Format.UNKNOWN, "git lfs"),
     "zip": ("m.pt", b"PK\x03\x04" + bytes(40), Format.UNKNOWN, "zip archive"),
     "page": ("m.onnx", b"<!DOCTYPE html><html>", Format.UNKNOWN, "HTML"),
+    "saved_model": (
+        "saved_model.pb", b"\x08\x01\x12\x08\x0a\x06\x12\x04serv", Format.UNKNOWN,
+        "a TensorFlow SavedModel; convert it to ONNX with tf2onnx (python -m tf2onnx.convert "
+        "--saved-model FOLDER --output model.onnx)",
+    ),
+    "frozen_graph": (
+        "net.pb", b"\x0a\x10\x0a\x01x\x12\x0bPlaceholder", Format.UNKNOWN, "a TensorFlow graph"
+    ),
     "noise": ("m.onnx", bytes(range(200, 255)), Format.UNKNOWN, "no format that is known"),
 }  # fmt: skip
 
@@ -110,6 +122,16 @@ def test_onnx_cut_short_is_still_taken_for_onnx(share: float, tmp_path: Path) ->
     path = tmp_path / "model.onnx"
     path.write_bytes(content[: int(len(content) * share)])
     assert recognise(path).format is Format.ONNX
+
+
+def test_onnx_cut_short_in_its_first_long_field_is_told_by_its_name(tmp_path: Path) -> None:
+    net = written("(float[N,64] x) => (y) { y = MatMul(x, w) }", w=(64, 64))
+    net.ClearField("producer_name")
+    content = net.SerializeToString()
+    for name, expected in (("net.onnx", Format.ONNX), ("net.bin", Format.UNKNOWN)):
+        path = tmp_path / name
+        path.write_bytes(content[: len(content) // 2])
+        assert recognise(path).format is expected
 
 
 def test_short_heads_are_survived(tmp_path: Path) -> None:

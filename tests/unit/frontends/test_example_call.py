@@ -52,6 +52,19 @@ def test_one_line_describes_what_is_too_long_to_paste() -> None:
     assert one_line(description, BASE, Path("m")) == f"curl {BASE}/v2/models/it%27s"
 
 
+def test_call_names_its_version_where_another_one_would_answer() -> None:
+    small, large = TensorSpec("x", FP32, (1,)), TensorSpec("x", FP32, (3, 224, 224))
+    example = {"request": {"servable": "it's", "instances": [{"x": [7]}]}}
+    for newest, version in ((1, None), (2, 1)):
+        for description in (described(small), described(small, example=example)):
+            made = body(replace(description, versions=(newest, 1)))[0]
+            assert made.get("version") == version
+        described_again = one_line(replace(described(large), versions=(newest,)), BASE, Path("m"))
+        assert described_again.endswith("it%27s/versions/1" if version else "it%27s")
+    pasted = one_line(replace(described(small, example=example), versions=(2,)), BASE, Path("m"))
+    assert json.loads(shlex.split(pasted)[3])["version"] == 1
+
+
 def test_on_page_carries_the_example_and_says_when_lists_are_cut() -> None:
     example = {"servable": "it's", "instances": [{"x": 7}]}
     shown = on_page(described(TensorSpec("x", FP32, (1,)), example={"request": example}), BASE)

@@ -15,7 +15,7 @@ import pytest
 from serving.errors import InvalidRequest, NotFound, Overloaded, TooLarge, Unauthenticated
 from serving.frontends.shared_memory import gate, regions, sharing
 from serving.frontends.shared_memory.region import Region
-from serving.frontends.shared_memory.regions import Regions
+from serving.frontends.shared_memory.regions import Registry
 from serving.frontends.shared_memory.sharing import Sharing
 from serving.request import Description, Elsewhere, InferRequest
 from serving.tensor import (
@@ -38,8 +38,8 @@ def objects() -> Iterator[Objects]:
 
 
 @pytest.fixture
-def known() -> Regions:
-    return Regions(most_bytes=1000, request_bytes=100)
+def known() -> Registry:
+    return Registry(most_bytes=1000, request_bytes=100)
 
 
 def open_on(path: Path) -> int:
@@ -55,56 +55,58 @@ def _target(link: Path) -> str:
         return ""
 
 
-def test_regions_are_bounded_in_bytes(known: Regions, objects: Objects) -> None:
+async def test_regions_are_bounded_in_bytes(known: Registry, objects: Objects) -> None:
     key = objects.make("a", bytes(2000))
-    known.register("one", key, 0, 600)
+    await known.register("one", key, 0, 600)
     with pytest.raises(Overloaded) as refused:
-        known.register("two", key, 600, 401)
+        await known.register("two", key, 600, 401)
     assert (refused.value.code, refused.value.expected) == (
         "too_many_regions",
         "at most 1000 bytes",
     )
-    known.register("two", key, 600, 400)
-    known.unregister("one")
-    known.register("three", key, 0, 600)
+    await known.register("two", key, 600, 400)
+    await known.unregister("one")
+    await known.register("three", key, 0, 600)
     assert sorted(known.status()) == ["three", "two"]
 
 
-def test_regions_are_bounded_in_number(
-    known: Regions, objects: Objects, monkeypatch: pytest.MonkeyPatch
+async def test_regions_are_bounded_in_number(
+    known: Registry, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(regions, "MOST_REGIONS", 2)
     key = objects.make("a", bytes(10))
-    known.register("one", key, 0, 1)
-    known.register("two", key, 0, 1)
+    await known.register("one", key, 0, 1)
+    await known.register("two", key, 0, 1)
     with pytest.raises(Overloaded, match="too many"):
-        known.register("three", key, 0, 1)
+        await known.register("three", key, 0, 1)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "a\nb", "a\0b"])
-def test_region_has_a_short_printable_name(known: Regions, objects: Objects, name: str) -> None:
+async def test_region_has_a_short_printable_name(
+    known: Registry, objects: Objects, name: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        known.register(name, objects.make("a", bytes(10)), 0, 1)
+        await known.register(name, objects.make("a", bytes(10)), 0, 1)
     assert refused.value.code == "bad_region_name"
 
 
-def test_failed_registration_leaves_nothing(known: Regions, objects: Objects) -> None:
+async def test_failed_registration_leaves_nothing(known: Registry, objects: Objects) -> None:
     key = objects.make("a", bytes(10))
     for offset, size in ((0, 11), (10, 1), (2**62, 1), (0, 0)):
         with pytest.raises(InvalidRequest):
-            known.register("r", key, offset, size)
+            await known.register("r", key, offset, size)
     assert known.status() == {}
     assert open_on(objects.path("a")) == 0
 
 
-def test_descriptor_is_open_as_long_as_somebody_holds_the_region(
-    known: Regions, objects: Objects
+async def test_descriptor_is_open_as_long_as_somebody_holds_the_region(
+    known: Registry, objects: Objects
 ) -> None:
     path = objects.path("a")
-    known.register("r", objects.make("a", b"0123456789"), 2, 8)
+    await known.register("r", objects.make("a", b"0123456789"), 2, 8)
     held: Any = known.find("r", "")
     path.unlink()
-    known.unregister()
+    await known.unregister()
     assert open_on(path) == 1
     assert bytes(held.read(1, 3, "")) == b"345"
     del held
@@ -129,12 +131,12 @@ def places(name: str, size: int, at: int = 0) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_strings_are_read_out_of_regions_and_written_into_them(
-    known: Regions, objects: Objects
+async def test_strings_are_read_out_of_regions_and_written_into_them(
+    known: Registry, objects: Objects
 ) -> None:
     data = b"".join(struct.pack("<I", len(w)) + w for w in (b"abc", b"", "é".encode()))
-    known.register("in", objects.make("in", data), 0, len(data))
-    known.register("out", objects.make("out", bytes(40)), 8, 32)
+    await known.register("in", objects.make("in", data), 0, len(data))
+    await known.register("out", objects.make("out", bytes(40)), 8, 32)
     said = Sharing({"x": places("in", len(data))}, {"y": places("out", 20, 4)})
     shared = said.found(known)
     own = Tensor("z", FP32, (1,), np.ones(1, np.float32))
@@ -151,8 +153,8 @@ def test_strings_are_read_out_of_regions_and_written_into_them(
     assert objects.path("out").read_bytes() == bytes(12) + data + bytes(28 - len(data))
 
 
-def test_tensor_without_elements_takes_no_bytes(known: Regions, objects: Objects) -> None:
-    known.register("r", objects.make("a", bytes(4)), 0, 4)
+async def test_tensor_without_elements_takes_no_bytes(known: Registry, objects: Objects) -> None:
+    await known.register("r", objects.make("a", bytes(4)), 0, 4)
     shared = Sharing({"x": places("r", 0, 4)}, {"y": places("r", 0)}).found(known)
     (tensor,) = shared.fill(InferRequest("m", (Tensor("x", FP32, (0, 3)),))).inputs
     assert tensor.array is not None
@@ -160,8 +162,10 @@ def test_tensor_without_elements_takes_no_bytes(known: Regions, objects: Objects
     assert shared.store([Tensor.of("y", tensor.array)])["y"]["shared_memory_byte_size"] == 0
 
 
-def test_what_is_read_is_held_against_type_and_shape(known: Regions, objects: Objects) -> None:
-    known.register("in", objects.make("in", b"\2\0\xff\xff"), 0, 4)
+async def test_what_is_read_is_held_against_type_and_shape(
+    known: Registry, objects: Objects
+) -> None:
+    await known.register("in", objects.make("in", b"\2\0\xff\xff"), 0, 4)
     for dtype, shape, size, code in (
         (BOOL, (4,), 4, "bad_element"),
         (FP32, (2,), 4, "wrong_size"),
@@ -182,17 +186,19 @@ def described(axis: int | None, **changed: Any) -> Description:
     return replace(found, **changed)
 
 
-def asked(objects: Objects, tensor: Tensor, size: int, **changed: Any) -> Elsewhere | None:
-    known = Regions(most_bytes=1 << 20, request_bytes=1 << 20)
-    known.register("in", objects.make("in", bytes(size + 10)), 6, size + 4)
+async def asked(objects: Objects, tensor: Tensor, size: int, **changed: Any) -> Elsewhere | None:
+    known = Registry(most_bytes=1 << 20, request_bytes=1 << 20)
+    await known.register("in", objects.make("in", bytes(size + 10)), 6, size + 4)
     said = Sharing({"x": places("in", size, 4)}, {"x": places("in", size)})
     description = described(**{"axis": 0, **changed})
     return said.found(known).elsewhere(InferRequest("m", (tensor,)), description)
 
 
-def test_large_numbers_are_left_to_workers_which_are_told_their_place(objects: Objects) -> None:
+async def test_large_numbers_are_left_to_workers_which_are_told_their_place(
+    objects: Objects,
+) -> None:
     for axis in (0, None):  # of a model without batches every row is whole
-        found = asked(objects, Tensor("x", FP32, (1, 100, 100)), 40_000, axis=axis)
+        found = await asked(objects, Tensor("x", FP32, (1, 100, 100)), 40_000, axis=axis)
         assert found is not None
         source, target = found.sources["x"], found.targets["x"]
         assert (source.at, source.size, target.at, target.size) == (10, 40_000, 6, 40_000)
@@ -211,14 +217,14 @@ def test_large_numbers_are_left_to_workers_which_are_told_their_place(objects: O
         (Tensor("x", FP32, (1, 100, 100)), 40_000, {"method": "predict"}),
     ],
 )
-def test_what_is_not_copied_as_it_is_is_read_here(
+async def test_what_is_not_copied_as_it_is_is_read_here(
     objects: Objects, tensor: Tensor, size: int, changed: dict[str, Any]
 ) -> None:
-    assert asked(objects, tensor, size, **changed) is None
+    assert await asked(objects, tensor, size, **changed) is None
 
 
-def test_place_is_checked_anew_at_each_use(known: Regions, objects: Objects) -> None:
-    known.register("in", objects.make("in", bytes(64)), 0, 64)
+async def test_place_is_checked_anew_at_each_use(known: Registry, objects: Objects) -> None:
+    await known.register("in", objects.make("in", bytes(64)), 0, 64)
     shared = Sharing({"x": places("in", 64)}, {}).found(known)
     shared.check()
     os.truncate(objects.path("in"), 63)
@@ -226,19 +232,19 @@ def test_place_is_checked_anew_at_each_use(known: Regions, objects: Objects) -> 
         shared.check()
 
 
-def test_regions_tell_when_some_are_forgotten(known: Regions, objects: Objects) -> None:
+async def test_regions_tell_when_some_are_forgotten(known: Registry, objects: Objects) -> None:
     told: list[int] = []
     known.on_unregister.append(lambda: told.append(len(known.status())))
-    known.register("r", objects.make("a", bytes(4)), 0, 4)
+    await known.register("r", objects.make("a", bytes(4)), 0, 4)
     with pytest.raises(InvalidRequest):
-        known.register("r", "/a", 0, 4)
+        await known.register("r", "/a", 0, 4)
     known.find("r", "")
-    known.unregister("r")
+    await known.unregister("r")
     assert told == [0]
 
 
-def test_one_request_reads_so_much_and_no_more(known: Regions, objects: Objects) -> None:
-    known.register("in", objects.make("in", bytes(200)), 0, 200)
+async def test_one_request_reads_so_much_and_no_more(known: Registry, objects: Objects) -> None:
+    await known.register("in", objects.make("in", bytes(200)), 0, 200)
     assert Sharing({"a": places("in", 60), "b": places("in", 40)}, {}).found(known)
     with pytest.raises(TooLarge):
         Sharing({"a": places("in", 60), "b": places("in", 41)}, {}).found(known)
@@ -252,7 +258,7 @@ def test_sharing_is_of_parameters_about_shared_memory_only() -> None:
     assert sharing.given({}, {}) is None
 
 
-def test_unknown_region_is_not_found(known: Regions) -> None:
+def test_unknown_region_is_not_found(known: Registry) -> None:
     with pytest.raises(NotFound) as refused:
         Sharing({"x": places("r", 1)}, {}).found(known)
     assert refused.value.where == "inputs.x.parameters.shared_memory_region"
@@ -286,7 +292,7 @@ def test_client_behind_a_proxy_is_not_local(field: bytes) -> None:
     assert not gate.local_grpc("ipv4:127.0.0.1:5", ((field.decode(), "127.0.0.1"),))
 
 
-def test_gate_opens_for_local_clients_only(known: Regions) -> None:
+def test_gate_opens_for_local_clients_only(known: Registry) -> None:
     assert gate.opened(known, True, "") is known
     with pytest.raises(Unauthenticated):
         gate.opened(known, False, "")

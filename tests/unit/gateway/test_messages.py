@@ -19,7 +19,9 @@ tree = st.dictionaries(text, text | st.integers() | st.none() | st.lists(text), 
 places = st.lists(st.builds(m.Place, u32, u64, u64), max_size=4).map(tuple)
 deadline = st.none() | st.floats(allow_nan=False)
 every = st.one_of(
-    st.builds(m.Claim, u64, u64, deadline, st.integers(-5, 2**31 - 1), data, text, places, data),
+    st.builds(
+        m.Claim, u64, u64, deadline, st.integers(-5, 2**31 - 1), data, text, places, data, data
+    ),
     st.builds(m.Answer, u64, st.booleans(), data, places, data),
     st.builds(m.Abandon, u64), st.builds(m.Release, u64), st.builds(m.Gone, u64),
     st.builds(m.Hello, u32), st.builds(m.Opened, text), st.builds(m.Want, u64),
@@ -33,6 +35,8 @@ every = st.one_of(
     st.builds(m.Stop), st.builds(m.Gather, u64, u64, data, st.builds(m.Place, u32, u64, u64), data),
     st.builds(m.RowsAnswer, u64, u32, u32, data, places, data), st.builds(m.AbandonRow, u64, u32),
     st.builds(m.RowsFailed, u64, u32, u32, tree),
+    st.builds(m.Share, u64, text, text, u64, u64), st.builds(m.Unshare, u64),
+    st.builds(m.Unused, u64),
 )  # fmt: skip
 
 

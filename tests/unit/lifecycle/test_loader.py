@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,21 @@ async def test_loader_refuses_what_changed_while_it_was_loaded(
     with pytest.raises(LoadError, match="changed while it was being loaded"):
         await bring_up(loader, version(monkeypatch, files=gone))
     assert (workers.loaded, workers.staged) == (set(), set())
+
+
+async def test_loader_refuses_methods_that_do_not_fit_their_model(
+    loader: Loader, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Node(Kind.MODEL, "c.onnx", (Ref(INPUTS, 0),), 2)
+    misfit = replace(DEFINITION, methods=(replace(METHOD, nodes=(both,)),))
+    with pytest.raises(LoadError, match="outputs_count=2 of model 'c.onnx', which gives 1: y FP32"):
+        await bring_up(loader, version(monkeypatch, misfit))
+    assert workers.events == []
+
+
+async def test_loader_refuses_models_that_no_method_calls(
+    loader: Loader, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LoadError, match="registers no method"):
+        await bring_up(loader, version(monkeypatch, replace(DEFINITION, methods=())))
+    assert workers.events == []

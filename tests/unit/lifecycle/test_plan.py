@@ -85,6 +85,13 @@ def test_plan_waits_for_files_that_are_still_written() -> None:
     assert plan(offer(1, moving=(1,)), {}) == Step()
 
 
+def test_plan_keeps_a_deleted_version_where_one_failed_and_another_is_being_copied() -> None:
+    known = {1: serving(1), 2: failed(2)}
+    assert plan(offer(2, 3, moving=(3,)), known) == Step((2,))
+    assert plan(offer(2, 3), known) == Step((3,), load=(3,), forget=(2,))
+    assert plan(offer(2), known) == Step((2,), retire=(1,))
+
+
 def test_plan_lets_go_of_a_deleted_version() -> None:
     assert plan(offer(1), {1: serving(1), 2: serving(2)}) == Step((1,), retire=(2,))
     assert plan(None, {2: serving(2), 3: failed(3)}) == Step(retire=(2,), forget=(3,))

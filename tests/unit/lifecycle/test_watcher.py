@@ -1,7 +1,6 @@
 """How often the model directory is looked at."""
 
 import asyncio
-import time
 from typing import Any, cast
 
 import pytest
@@ -10,34 +9,61 @@ from serving.lifecycle import watcher
 from serving.lifecycle.manager import Manager
 from serving.repository.observation import Observation
 
+INTERVAL_S = 0.25
+SLOW_S = 2.0
 
-async def _looks(slow: set[int], wanted: int) -> float:
-    """Poll every 10 ms until there were so many looks, the ``slow`` of which take 0.2 s."""
-    began, count, over = time.monotonic(), 0, asyncio.Event()
+
+class Clock:
+    """Time that only looks and sleeps take; stands in for ``time`` and ``asyncio`` there."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+
+async def _pauses(monkeypatch: pytest.MonkeyPatch, slow: set[int], looks: int) -> list[float]:
+    """Return the pauses before so many looks, the ``slow`` of which take two seconds."""
+    clock, count, over = Clock(), 0, asyncio.Event()
+    monkeypatch.setattr(watcher, "time", clock)
+    monkeypatch.setattr(watcher, "asyncio", clock)
     loop = asyncio.get_running_loop()
 
     def look(_before: Observation | None) -> None:
         nonlocal count
         count += 1
         if count in slow:
-            time.sleep(0.2)
-        if count == wanted:
+            clock.now += SLOW_S
+        if count == looks:
             loop.call_soon_threadsafe(over.set)
 
     polling = watcher.Watcher(look, cast(Manager, cast(Any, None)))
-    polling.poll(0.01)
+    polling.poll(INTERVAL_S)
     async with asyncio.timeout(30):
         await over.wait()
     await polling.stop()
-    return time.monotonic() - began
+    return clock.slept[:looks]
 
 
-async def test_one_look_that_took_long_does_not_put_off_the_next() -> None:
-    assert await _looks({2}, 4) < 0.2 / watcher._SHARE
+async def test_one_look_that_took_long_does_not_put_off_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await _pauses(monkeypatch, {2}, 4) == [INTERVAL_S] * 4
 
 
 async def test_directory_that_is_slow_is_looked_at_less_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watcher, "_SHARE", 0.5)
-    assert await _looks({1, 2}, 3) >= 0.2 / 0.5 + 0.4
+    rarely = SLOW_S / watcher._SHARE
+    expected = pytest.approx([INTERVAL_S, INTERVAL_S, rarely, rarely, INTERVAL_S])
+    assert await _pauses(monkeypatch, {1, 2, 3}, 5) == expected

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -146,6 +147,34 @@ async def test_taken_port_is_told_by_its_flag(fleet: Gateways, tmp_path: Path) -
             await made.start()
         assert caught.value.where == flag
         await made.stop()
+
+
+async def test_processes_with_grpcio_share_a_port_that_nobody_else_can_take(
+    tmp_path: Path,
+) -> None:
+    arena = Arena(1 << 24)
+    terms = settings(tmp_path, grpc_engine="grpcio")
+    fleet = Gateways(terms, plane_of(arena), arena, None)
+    await fleet.start()
+    again = Gateways(replace(terms, grpc_port=fleet.grpc_port), plane_of(arena), arena, None)
+    try:
+        listening = [
+            seen.laddr.port
+            for pid in pids()
+            for seen in psutil.Process(pid).net_connections("tcp")
+            if seen.status == psutil.CONN_LISTEN
+        ]
+        assert listening.count(fleet.grpc_port) == 2
+        with pytest.raises(ConfigError) as caught:
+            await again.start()
+        assert caught.value.where == "--grpc-port"
+        os.kill(min(pids()), signal.SIGKILL)
+        await until(lambda: up(fleet) == [True, True])
+    finally:
+        await again.stop()
+        await fleet.drain(5.0)
+        await fleet.stop()
+        arena.close()
 
 
 async def test_everybody_has_heard_of_a_change_once_caught_up(fleet: Gateways) -> None:

@@ -42,7 +42,7 @@ def end(begun: WorkerProcess) -> None:
 
 
 def settings(**changed: Any) -> ServerSettings:
-    return ServerSettings(model_dir=Path("models"), **changed)
+    return ServerSettings(model_dir=Path("models"), busy_poll_us=0, **changed)
 
 
 def test_process_that_began_early_is_the_worker_that_was_to_be_started(

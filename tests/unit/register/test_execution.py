@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,11 @@ def test_failure_is_the_instances_own(capsys: pytest.CaptureFixture[str]) -> Non
     assert 'execution.py", line' not in told.replace("test_execution.py", "")
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise TypeError("no text")
+
+
 def _raise(error: BaseException) -> Any:
     raise error
 
@@ -72,6 +78,9 @@ FAILURES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: _raise(KeyboardInterrupt()), "KeyboardInterrupt"),
     (lambda x: _raise(StopIteration()), "StopIteration"),
     (lambda x: _raise(MemoryError()), "MemoryError"),
+    (lambda x: _raise(GeneratorExit()), "GeneratorExit"),
+    (lambda x: _raise(asyncio.CancelledError()), "CancelledError"),
+    (lambda x: _raise(Unspeakable()), "Unspeakable"),
     (lambda x: None, "function 'shop.f' returned None (a 'return' may be missing), which is"),
     (lambda x: {"a": 1}, "function 'shop.f' returned an object of type dict"),
     (lambda x: [[1, 2], [3, 4]], "The outputs number 2 of one instance returned by function "

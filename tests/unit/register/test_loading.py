@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import py_compile
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from serving.definition import Definition
 from serving.errors import LoadError
-from serving.register import package
+from serving.register import package, slow_import
 from serving.register.loading import Registered, load
 
 METHOD = """
@@ -194,7 +196,19 @@ BROKEN: list[tuple[str, str]] = [
     ("import os\n\n1 / 0", "shop/servable_config.py:3: ZeroDivisionError: division by zero"),
     ("def f():\n  raise ValueError\nf()", "shop/servable_config.py:2: ValueError"),
     ("import nowhere", "shop/servable_config.py:1: ModuleNotFoundError: No module named 'nowhere' "
-     "(install it where stages run)"),
+     "(install it in the server's environment, or name an interpreter that has it: python under "
+     "[stages] in servable.toml)"),
+    ("from .lables import LABELS", "shop/servable_config.py:1: ModuleNotFoundError: No module "
+     "named 'shop.lables' (put the module into the servable's folder, or correct its name)"),
+    ("from mindspore_serving.worker import register", "shop/servable_config.py:1: "
+     "ModuleNotFoundError: No module named 'mindspore_serving.worker' (what there is: from "
+     "serving.register import declare_model, register_method, add_stage)"),
+    ("from serving.register import register_methods", "shop/servable_config.py:1: ImportError: "
+     "cannot import name 'register_methods' from 'serving.register' (did you mean "
+     "'register_method'?)"),
+    ("from collections import Nothing", "shop/servable_config.py:1: ImportError: cannot import "
+     "name 'Nothing' from 'collections'"),
+    ("raise GeneratorExit", "shop/servable_config.py:1: GeneratorExit"),
     ("from . import broken", "shop/broken.py:2: NameError: name 'nothing' is not defined"),
     ("import sys; sys.exit(2)", "shop/servable_config.py:1: SystemExit: the file left with "
      "sys.exit(2)"),
@@ -270,3 +284,22 @@ def test_files_may_be_imported_by_hand(tmp_path: Path, monkeypatch: pytest.Monke
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         assert module.stage(1) == 2
+
+
+def test_loading_tells_the_line_of_an_import_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "shop", "import shop.waits\n" + METHOD.format(value="1"))
+    waits = """
+    import sys, time
+    for _ in range(3000):
+        if sys.stderr.getvalue():
+            break
+        time.sleep(0.01)
+    """
+    write(folder, waits, "waits.py")
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(slow_import, "_FIRST_S", 0.01)
+    load(folder, "shop")
+    assert re.match(r"still at shop/waits\.py:[3-6] after \d+ s\n", said.getvalue())

@@ -248,9 +248,9 @@ def test_stages_agree_on_the_counts_of_a_function() -> None:
 
 
 def test_stages_agree_on_whether_a_function_takes_batches() -> None:
-    stage(each, name="a")
+    stage(double, name="a")
     with pytest.raises(RuntimeError, match="should be enabled or disabled consistently"):
-        stage(each, name="b", batch_size=1)
+        stage(double, name="b", batch_size=1)
 
 
 def test_stages_agree_on_the_counts_of_a_model() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from serving.artifact import Artifact, Conversion, Format
@@ -227,3 +229,13 @@ def test_options_of_a_wrong_form_name_their_key(text: str, key: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_settings(text.encode(), "servable.toml")
     assert error.value.where == key
+
+
+def test_what_the_engine_refuses_does_not_run_on_it_and_may_run_elsewhere() -> None:
+    refused = replace(artifact(Format.ONNX), refusal="opset 99 is too new")
+    found = choose(refused, ALL, None)
+    assert found.refused == {"cpu": "opset 99 is too new"}
+    assert {choice.kind for choice in found.made} == {"gpu", "ascend"}
+    assert [choice.second for choice in found.made] == [None, None]
+    verdict = judge(refused, ServableSettings(backend="onnxruntime"))
+    assert (verdict.runs, verdict.reason) == (False, "opset 99 is too new")

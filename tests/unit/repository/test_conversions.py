@@ -88,3 +88,15 @@ def test_temporary_folder_is_removed_at_the_end(
     places.close()
     assert os.listdir(tmp_path) == []
     places.close()
+
+
+def test_system_without_a_writable_temporary_folder_is_asked_of_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    places = Conversions(tmp_path / "cache", 1)
+    assert places.ask(tmp_path / "m.mindir", PLAIN).question.scratch.startswith("/tmp/serving-")
+    places.close()

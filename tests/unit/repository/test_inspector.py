@@ -223,12 +223,18 @@ async def test_inspector_ends_a_helper_that_makes_no_more_progress(
     assert_gone(started(tmp_path))
 
 
-async def test_inspector_without_interpreter_gives_the_reason() -> None:
+async def test_inspector_without_interpreter_gives_the_reason_and_blames_no_file(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     found = await inspector.inspect(
         [Question(Path("/models/a"))], timeout_s=5, interpreter="/no/such/python"
     )
     (artifact,) = found.values()
     assert "could not be started: No such file" in artifact.reason
+    assert "able to run the Python interpreter" in artifact.reason
+    assert "whole" not in artifact.reason
+    assert "/no/such/python cannot be run" in caplog.text
+    assert "/no/such/python" not in artifact.reason, "clients may read it"
 
 
 async def test_inspector_helper_that_cannot_be_imported_gives_the_reason() -> None:

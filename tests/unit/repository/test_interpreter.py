@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from serving.repository.interpreter import command
+import pytest
+
+from serving.repository.interpreter import command, environment
 
 NAKED = [sys.executable, "-I", "-S"]
 
@@ -22,3 +24,11 @@ def test_interpreter_of_another_environment_finds_this_package_alone() -> None:
     words = command("/elsewhere/python", "serving.tensor")
     told = subprocess.run([*NAKED, *words[1:]], capture_output=True, text=True, check=False)
     assert "No module named 'numpy'" in told.stderr, "what lies beside this package is not its own"
+
+
+def test_modules_report_to_nobody_unless_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    assert environment()["ORT_DISABLE_TELEMETRY"] == "1"
+    assert environment({"ORT_DISABLE_TELEMETRY": "0"})["ORT_DISABLE_TELEMETRY"] == "0"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    assert environment()["ORT_DISABLE_TELEMETRY"] == "0"

@@ -29,6 +29,16 @@ def test_root_stray_files_are_ignored_without_a_word() -> None:
     assert layout.read_root(strays) == layout.RootLayout((), (), (), ())
 
 
+def test_root_models_of_other_frameworks_are_noted_with_the_way_out() -> None:
+    found = layout.read_root([file("net.pt"), file("forest.PKL"), file(".hidden.pt")])
+    assert found.bare == ()
+    assert [note.split(" is not served: it is ")[0] for note in found.notes] == [
+        "net.pt", "forest.PKL",
+    ]  # fmt: skip
+    assert "torch.onnx.export" in found.notes[0]
+    assert "skl2onnx" in found.notes[1]
+
+
 def test_root_files_of_one_stem_stay_together_to_be_refused() -> None:
     found = layout.read_root([file("net.ckpt"), file("net.mindir")])
     assert found.bare == (("net", (file("net.ckpt"), file("net.mindir"))),)
@@ -129,15 +139,16 @@ def test_servable_zero_prefixed_folder_is_named_with_the_fix() -> None:
 def test_servable_with_only_misnamed_versions_has_that_as_its_reason() -> None:
     found = layout.read_servable([folder("v1")])
     assert found.reason == (
-        "holds no version folder: folder 'v1' is not a version: version names are digits only"
+        "its folder holds no version folder: folder 'v1' is not a version: version names are "
+        "digits only"
     )
 
 
 def test_servable_that_holds_servables_is_taken_for_the_model_directory_that_it_may_be() -> None:
     found = layout.read_servable([folder("digits"), folder("language")])
     assert found.reason == (
-        "holds no version folder: folders 'digits', 'language' are not versions: version names "
-        "are digits only (if they are servables, pass this folder as --model-dir)"
+        "its folder holds no version folder: folders 'digits', 'language' are not versions: "
+        "version names are digits only (if they are servables, pass this folder as --model-dir)"
     )
     found = layout.read_servable([folder(f"part{number}") for number in range(10, 30)])
     assert "'part17' and 12 more are not versions" in found.reason

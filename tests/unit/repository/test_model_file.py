@@ -32,6 +32,20 @@ def test_model_is_the_only_file_of_a_known_ending(name: str) -> None:
     assert choose_model(files("notes.txt", name)).name == name
 
 
+@pytest.mark.parametrize(
+    "parts", [(), ("fingerprint.pb",), ("fingerprint.pb", "keras_metadata.pb")]
+)
+def test_model_of_a_saved_model_is_its_graph_until_it_is_converted(parts: tuple[str, ...]) -> None:
+    entries = [*files("saved_model.pb", *parts), Entry("variables", Kind.FOLDER)]
+    assert choose_model(entries).name == "saved_model.pb"
+    assert choose_model([*entries, *files("model.onnx")]).name == "model.onnx"
+    both = choose_model([*entries, *files("net.onnx")])
+    assert "several models: 'net.onnx', 'saved_model.pb' (set" in both.reason.replace(
+        "'saved_model.pb', 'net.onnx'", "'net.onnx', 'saved_model.pb'"
+    )
+    assert choose_model(files("fingerprint.pb")).name == "fingerprint.pb"
+
+
 def test_model_of_a_split_mindir_is_its_graph() -> None:
     entries = [*files("net_graph.mindir"), Entry("net_variables", Kind.FOLDER)]
     assert choose_model(entries).name == "net_graph.mindir"
@@ -93,6 +107,17 @@ def test_folder_without_a_model_says_what_it_holds_and_what_is_known() -> None:
     assert ".mindir" in reason
 
 
+def test_folder_without_a_model_says_what_another_framework_s_file_is() -> None:
+    assert "model.pt is a PyTorch file" in choose_model(files("notes.txt", "model.pt")).reason
+
+
+@pytest.mark.parametrize("name", ["model.py", "README.md"])
+def test_folder_of_code_or_notes_alone_is_not_called_empty(name: str) -> None:
+    reason = choose_model(files(name)).reason
+    assert f"it holds '{name}'" in reason
+    assert "empty" not in reason
+
+
 def test_external_data_linked_from_outside_refuses_the_version() -> None:
     entries = [*files("model.onnx"), Entry("model.onnx.data", Kind.FILE, 10, outside=True)]
     choice = choose_model(entries)
@@ -106,9 +131,26 @@ def test_dangling_model_link_is_the_reason() -> None:
 
 
 def test_bare_files_of_one_name_are_refused_together() -> None:
-    choice = choose_bare(files("net.ckpt", "net.mindir"))
+    choice = choose_bare(files("net.onnx", "net.mindir"))
     assert choice.name == ""
-    assert "'net.ckpt', 'net.mindir'" in choice.reason
+    assert "'net.onnx', 'net.mindir'" in choice.reason
+
+
+@pytest.mark.parametrize("weights", ["net.ckpt", "net-3_1875.ckpt", "model.ckpt", "a.safetensors"])
+def test_weights_alone_do_not_stand_in_the_way_of_the_network(weights: str) -> None:
+    choice = choose_model(files(weights, "net.mindir"))
+    assert (choice.name, choice.reason) == ("net.mindir", "")
+    assert choice.notes == (f"'{weights}' beside it is not served",)
+
+
+def test_bare_checkpoint_of_the_same_name_leaves_the_network_to_be_served() -> None:
+    choice = choose_bare(files("net.ckpt", "net.mindir"))
+    assert (choice.name, choice.reason) == ("net.mindir", "")
+
+
+def test_weights_alone_are_chosen_where_nothing_else_is_so_that_they_are_explained() -> None:
+    assert choose_model(files("net.ckpt")).name == "net.ckpt"
+    assert "several models" in choose_model(files("a.ckpt", "b.ckpt")).reason
 
 
 def test_bare_file_linked_from_outside_is_refused() -> None:

@@ -60,14 +60,16 @@ def test_scan_half_copied_version_leaves_the_older_one_available(root: Path) -> 
     (root / "digits/2").mkdir()
     servable = only(root)
     assert servable.available == {1}
-    assert servable.version(2) == VersionScan(2, "digits/2", None, "is empty: still being copied?")
+    assert servable.version(2) == VersionScan(
+        2, "digits/2", None, "its folder is empty: still being copied?"
+    )
 
 
 def test_scan_folder_without_a_model_is_listed_with_its_reason(root: Path) -> None:
     put(root / "docs/guide.txt")
     servable = only(root)
     assert servable.versions == ()
-    assert servable.reason.startswith("holds no model file")
+    assert servable.reason.startswith("its folder holds no model file")
 
 
 def test_scan_reads_the_settings(root: Path) -> None:
@@ -178,7 +180,7 @@ def test_scan_unreadable_folder_is_a_reason(root: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "scandir", refuse)
     digits, iris = scan(root).servables
-    assert digits.reason == "cannot be read: Permission denied"
+    assert digits.reason == "its folder cannot be read: Permission denied"
     assert iris.available == {1}
 
 
@@ -198,6 +200,22 @@ def test_scan_of_a_file_points_at_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         scan(put(tmp_path / "net.onnx"))
     assert caught.value.fix.endswith(f"--model-dir {tmp_path}")
+
+
+@pytest.mark.parametrize("given", ["dyn/1/model.onnx", "dyn/1/readme.txt"])
+def test_scan_of_a_file_in_a_version_points_above_its_servable(root: Path, given: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        scan(put(root / given))
+    assert caught.value.fix == f"pass the folder that holds servable 'dyn': --model-dir {root}"
+
+
+def test_scan_of_a_version_s_folder_remarks_on_it(root: Path) -> None:
+    put(root / "dyn/1/model.onnx")
+    found = scan(root / "dyn/1")
+    assert [s.name for s in found.servables] == ["model"]
+    assert "called like a version, 1" in found.notes[-1]
+    assert str(root) not in found.notes[-1]
+    assert scan(root).notes == ()
 
 
 def test_scan_of_a_single_servable_points_at_its_parent(root: Path) -> None:
@@ -263,3 +281,16 @@ def test_scan_finds_an_onnx_model_in_a_folder_of_its_files_name(root: Path) -> N
 def test_scan_folderless_model_that_is_half_copied_is_a_reason(root: Path) -> None:
     put(root / "digits/model.onnx.part")
     assert "still being copied?" in only(root).reason
+
+
+def test_scan_notes_files_of_the_servable_that_lie_in_a_version(tmp_path: Path) -> None:
+    folder = tmp_path / "digits" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"model")
+    for name in ("servable_config.py", "servable.toml"):
+        (folder / name).write_text("")
+    (servable,) = scan(tmp_path).servables
+    assert servable.versions[0].notes == (
+        "1/servable.toml is not read here: it belongs in a servable's folder",
+        "1/servable_config.py is not read here: it belongs in a servable's folder",
+    )

@@ -197,6 +197,7 @@ def test_admission_refuses_too_few_axes_where_only_the_batch_axis_is_known() -> 
     with pytest.raises(InvalidRequest) as refused:
         admit(request(tensor("wide", FP32, (3,))), description([WIDE], batch=batch))
     assert (refused.value.code, refused.value.where) == ("wrong_rank", "inputs.wide")
+    assert refused.value.expected == "an axis 1, which counts the rows"
 
 
 def test_admission_takes_what_fits_in_any_order() -> None:

@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from serving.scheduling.company import Company
 
 
@@ -47,11 +49,12 @@ def test_company_that_stays_away_is_given_up_and_may_be_won_back() -> None:
     assert company.expected(1) == 3
 
 
-def test_company_is_rarely_expected_from_callers_at_random() -> None:
-    """Open loop, half load of a 4 ms engine: next arrivals seldom fall within 1 ms."""
+@pytest.mark.parametrize(("rate", "most"), [(125, 0), (800, 40)])
+def test_company_is_rarely_expected_from_callers_at_random(rate: int, most: int) -> None:
+    """The next arrival falls within 1 ms for one in eight, or for every other one."""
     company, source, now, waits = Company(), random.Random(5), 0.0, 0
     for _ in range(2000):
-        now += source.expovariate(125)
+        now += source.expovariate(rate)
         inside = source.choice((1, 1, 1, 2, 2, 3))
         company.arrived(now, inside)
         if company.expected(inside):
@@ -59,4 +62,4 @@ def test_company_is_rarely_expected_from_callers_at_random() -> None:
             company.in_vain(inside)
         else:
             company.left(now, inside, 0.001)
-    assert waits < 100
+    assert waits <= most

@@ -23,9 +23,17 @@ def test_drain_learns_the_pace_between_endings() -> None:
     assert drain.wait_s(10) == pytest.approx(0.5)
     assert drain.text(10) == "about 0.5 s of waiting"
     assert drain.text(1000) == "about 50 s of waiting"
+    assert drain.text(0) == ""
     assert drain.retry_after_s(10) == pytest.approx(0.5)
     assert drain.retry_after_s(10_000) == 30.0
     assert drain.retry_after_s(0) == 0.05
+
+
+def test_drain_does_not_say_a_wait_that_is_none() -> None:
+    drain = Drain()
+    for turn in range(3):
+        drain.landed(100, 10.0 + turn * 0.001, busy=True)  # 10 µs a row
+    assert drain.text(100) == "less than 0.01 s of waiting"
 
 
 def test_drain_does_not_take_an_idle_time_for_a_slow_run() -> None:

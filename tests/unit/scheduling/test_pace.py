@@ -36,7 +36,7 @@ def test_pace_lingers_while_the_loop_brings_requests() -> None:
 
 def test_pace_hardly_ever_lingers_for_a_lone_caller() -> None:
     pace = taught(bringing=False)
-    lingered = [linger(pace, 1000.0 + n, [(IDLE, 1)] * 50)[0] for n in range(80)]
+    lingered = [linger(pace, 1000.0 + n, [(IDLE, 1)] * 50)[0] for n in range(320)]
     assert sum(count > 0 for count in lingered) == 10
     assert max(lingered) * IDLE < 30e-6
 

@@ -31,6 +31,10 @@ from serving.tensor import FP32, BatchAxes, Signature, Tensor, TensorSpec
 MOST = 8
 SPECS = (TensorSpec("x", FP32, ("n", 2)),), (TensorSpec("y", FP32, ("n", 2)),)
 KNOWN = Description("m", 1, Signature(*SPECS), BatchAxes(True, "test", (0,), (0,)), MOST, "stub")
+PAIR = (*SPECS[0], TensorSpec("w", FP32, ("n", 3))), SPECS[1]
+KNOWN_PAIR = Description(
+    "m", 1, Signature(*PAIR), BatchAxes(True, "test", (0, 0), (0,)), MOST, "stub"
+)
 
 
 class FakeSlot(Slot):
@@ -49,20 +53,25 @@ class FakeSlot(Slot):
 
 
 class Room:
-    """A line with its slots; callers are numbered, and their rows hold their numbers."""
+    """A line with its slots; callers are numbered, and their rows hold their numbers.
 
-    def __init__(self, slots: int, waiting: int = 1000) -> None:
+    With ``unit`` 2 an instance has two rows, and the model a second input.
+    """
+
+    def __init__(self, slots: int, waiting: int = 1000, unit: int = 1) -> None:
+        self.unit = unit
         self.arena = Arena(1 << 24)
         self.scheduler = Scheduler(self.arena)
         crowd = Crowd(CrowdLimits())
         how = LineSettings(MOST, max_queue_delay_s=0.0, max_queue_size=waiting)
-        self.line = Line(1, KNOWN, how, True, self.arena, crowd)
+        known = KNOWN if unit == 1 else KNOWN_PAIR
+        self.line = Line(1, known, how, True, self.arena, crowd, unit)
         self.crowd = crowd
         self.scheduler.add_line(self.line)
         self.slots = [FakeSlot(self.scheduler) for _ in range(slots)]
         for slot in self.slots:
             self.scheduler.add_slot(slot)
-        shape = self.line.check(_request(0, 1))[1]
+        shape = self.line.check(self._request(0, 1))[1]
         shape.learn((FieldShape(FP32, (2,), 0),))
         self.came = 0
         self.heard: dict[int, list[object]] = defaultdict(list)
@@ -79,7 +88,7 @@ class Room:
             if isinstance(outcome, InferResponse):
                 outcome.release()
 
-        claim = self.scheduler.take_rows(self.line, _request(first, callers), listener)
+        claim = self.scheduler.take_rows(self.line, self._request(first, callers), listener)
         assert list(self.heard) == known, "nobody hears before this returns"
         if claim is None:
             return False
@@ -90,7 +99,7 @@ class Room:
 
     def ticket(self) -> None:
         number = self.came
-        ticket = self.scheduler.claim(self.line, _request(number, 1))
+        ticket = self.scheduler.claim(self.line, self._request(number, 1))
         self.came += 1
 
         def listener(outcome: InferResponse | BaseException) -> None:
@@ -160,9 +169,22 @@ class Room:
         if isinstance(outcome, InferResponse):
             array = outcome.outputs[0].array
             assert array is not None
-            self.heard[number].append(array[row].tolist())
+            rows = array[row * self.unit : (row + 1) * self.unit].tolist()
+            assert rows == rows[:1] * self.unit
+            self.heard[number].append(rows[0])
         else:
             self.heard[number].append(outcome)
+
+    def _request(self, first: int, callers: int) -> InferRequest:
+        if self.unit == 1:
+            return _request(first, callers)
+        (x,) = _request(first, callers).inputs
+        assert x.array is not None
+        rows = np.repeat(x.array, self.unit, 0)
+        w = np.zeros((len(rows), 3), np.float32)
+        return InferRequest(
+            "m", (Tensor("w", FP32, w.shape, w), Tensor("x", FP32, rows.shape, rows))
+        )
 
 
 def _request(first: int, rows: int) -> InferRequest:
@@ -174,23 +196,26 @@ def _request(first: int, rows: int) -> InferRequest:
 steps = st.lists(
     st.tuples(st.just("sheaf"), st.integers(1, 2 * MOST))
     | st.tuples(st.just("ticket"), st.just(0))
-    | st.tuples(st.sampled_from(["leave"]), st.integers(0, 60))
+    | st.tuples(st.sampled_from(["leave"]), st.integers(0, 120))
     | st.tuples(st.sampled_from(["done", "fail", "lose", "turn"]), st.integers(0, 1)),
     max_size=30,
 )
 
 
 @settings(deadline=None, max_examples=200)
-@given(steps, st.integers(1, 2))
-@example([("sheaf", 1), ("turn", 0), ("leave", 0)], 1)
+@given(steps, st.integers(1, 2), st.integers(1, 2))
+@example([("sheaf", 1), ("turn", 0), ("leave", 0)], 1, 1)
+@example([("sheaf", 3), ("sheaf", 9), ("turn", 0), ("leave", 8), ("lose", 0)], 1, 2)
+@example([*[("sheaf", 13)] * 6, ("leave", 70), ("leave", 77), ("turn", 0), ("done", 0)], 1, 1)
+@example([*[("sheaf", 7)] * 9, ("leave", 55), ("turn", 0), ("fail", 0), ("leave", 56)], 1, 2)
 def test_every_caller_hears_once_whatever_becomes_of_the_others(
-    story: list[tuple[str, int]], slots: int
+    story: list[tuple[str, int]], slots: int, unit: int
 ) -> None:
-    asyncio.run(_tell(story, slots))
+    asyncio.run(_tell(story, slots, unit))
 
 
-async def _tell(story: list[tuple[str, int]], slots: int) -> None:
-    room = Room(slots)
+async def _tell(story: list[tuple[str, int]], slots: int, unit: int) -> None:
+    room = Room(slots, unit=unit)
     try:
         for word, number in story:
             if word == "turn":
@@ -243,12 +268,13 @@ async def test_nothing_of_a_sheaf_is_left_to_the_garbage_collector() -> None:
         room.close()
 
 
-async def test_callers_of_a_sheaf_are_divided_by_the_slots() -> None:
-    room = Room(2)
+@pytest.mark.parametrize("unit", [1, 2])
+async def test_callers_of_a_sheaf_are_divided_by_the_slots(unit: int) -> None:
+    room = Room(2, unit=unit)
     try:
         room.sheaf(6)
         await asyncio.sleep(0)
-        assert sorted(f.rows for f in room.scheduler.flights.values()) == [3, 3]
+        assert sorted(f.rows for f in room.scheduler.flights.values()) == [3 * unit, 3 * unit]
         await room.finish()
         assert [room.heard[n] for n in range(6)] == [[[2.0 * n, -2.0 * n]] for n in range(6)]
     finally:
@@ -268,6 +294,37 @@ async def test_caller_who_leaves_while_waiting_takes_its_row_along() -> None:
         assert flight.rows == 3
         await room.finish()
         assert [room.heard[n] for n in (2, 3, 4)] == [[[4, -4]], [], [[8, -8]]]
+    finally:
+        room.close()
+
+
+async def test_callers_for_whom_there_are_no_rows_yet_stay_together() -> None:
+    room = Room(1)
+    try:
+        sheaves, callers = 12, MOST - 3
+        for _ in range(sheaves):
+            room.sheaf(callers)
+        queued = list(room.line._queue)
+        assert sum(sheaf.callers for sheaf in queued) >= 4 * callers
+        assert all(isinstance(sheaf, Sheaf) for sheaf in queued)
+        await room.finish()
+        assert list(room.heard) == list(range(sheaves * callers)), "in the order in which they came"
+        assert room.runs[:3] == [MOST] * 3, "split where a run is full"
+    finally:
+        room.close()
+
+
+async def test_caller_who_leaves_before_there_are_rows_leaves_the_others_where_they_were() -> None:
+    room = Room(1)
+    try:
+        for _ in range(10):
+            room.sheaf(MOST)
+        gone = 10 * MOST - 3
+        room.leave(gone)
+        await room.finish()
+        assert [n for n in room.heard if room.heard[n]] == [
+            n for n in range(10 * MOST) if n != gone
+        ]
     finally:
         room.close()
 

@@ -11,7 +11,7 @@ import pytest
 from serving.channel.arena import Arena
 from serving.channel.layout import FieldShape, place
 from serving.channel.link import BlockingLink, pair
-from serving.channel.messages import Define, Forget, Lend, Message, Run
+from serving.channel.messages import Define, Done, Forget, Lend, Message, Run, encode
 from serving.channel.segment import Segment
 from serving.scheduling.slot import Slot
 from serving.tensor import FP32
@@ -82,3 +82,29 @@ async def _check(slot: Slot, theirs: socket.socket, ids: list[int]) -> None:
         elif isinstance(message, Run):
             assert defined
             assert message.input in lent
+
+
+async def test_slot_takes_the_answer_that_it_looks_out_for_at_once(arena: Arena) -> None:
+    class Heard:
+        def __init__(self) -> None:
+            self.runs: list[int] = []
+
+        def slot_said(self, slot: Slot, message: Message) -> None:
+            assert isinstance(message, Done)
+            self.runs.append(message.run)
+
+    heard = Heard()
+    ours, theirs = pair()
+    a_minute_us = 60_000_000
+    slot = Slot(ours, heard, lambda: None, lambda run: None, set(), "w", busy_poll_us=a_minute_us)
+    slot.start()
+    segment = arena.take(1, writable_elsewhere=True)
+    try:
+        for number in range(1, 4):
+            slot.send(_run(number, segment), LAYOUT, [segment])
+            theirs.send(encode(Done(number, 1, 1, 1)))
+            slot.look_out()
+            assert heard.runs[-1] == number
+    finally:
+        slot.close()
+        theirs.close()

@@ -16,6 +16,7 @@ from serving.tune.forecast import Load as Under
 from serving.tune.machine import Machine
 from serving.tune.overlay import Subject, find
 from serving.tune.probe import FRONTS, WORKERS, Check, Prediction
+from serving.tune.race import Standing
 from serving.tune.report import About
 from serving.tune.session import Result
 from serving.tune.setting import Setting
@@ -31,10 +32,11 @@ PREDICTION = Prediction(
     {(n, m): Forecast(1000.0 * n * m, "workers", 8.0) for n in FRONTS for m in WORKERS},
     (Check(1, Forecast(1100.0, "cores", 8.0), 1000.0),),
 )
+WON = Standing(0.6931, 1, 1, False, True, True)
 RESULT = Result(
     about=About("net", 1, "predict", "its example", Load(clients=8), 20.0),
     start=START,
-    outcome=Outcome(BEST, True, True, True, 0.7, 0.02),
+    outcome=Outcome(BEST, True, True, True, WON, 0.02),
     measured=[*measured(START, 100, 100), *measured(BEST, 200)],
     decisions=[],
     problems={},
@@ -96,11 +98,12 @@ def test_workers_alone_change_no_file(subject: Subject):
 
 
 def test_nothing_better_is_said_and_changes_nothing(subject: Subject):
-    outcome = Outcome(START, False, True, False, 0.1, 0.3)
+    lost = replace(WON, gain=0.1, good=2, rounds=3)
+    outcome = Outcome(START, False, True, False, lost, 0.3)
     text = ended(replace(RESULT, outcome=outcome), subject, write=True)
     assert "leave it so" in text
     assert "two measurements of one setting differ by 35% here" in text
-    assert "+11%, which may be chance" in text
+    assert "+11% (median of 3 rounds in turns, better in 2), which may be chance" in text
     assert "the time was over" in text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -17,6 +17,7 @@ from serving.tune.forecast import Observation, RunsOfSize
 from serving.tune.goal import Goal, Sample
 from serving.tune.machine import processor_of
 from serving.tune.meter import Measured, Meter, between
+from serving.tune.race import Standing
 from serving.tune.report import About
 from serving.tune.search import BASELINES, Decision, Search
 from serving.tune.server import Reading, environment, total
@@ -24,6 +25,7 @@ from serving.tune.setting import Setting, space
 from serving.tune.tuner import Outcome, Tuner
 from tests.unit.tune.machines import Machine, batches, flat
 
+STANDING = Standing(0.6931, 3, 3, False, True, True)
 METRICS = """\
 # HELP serving_worker_cpu_seconds_total Processor time
 # TYPE serving_worker_cpu_seconds_total counter
@@ -148,16 +150,18 @@ def test_tuner_ends_with_a_better_setting_and_says_by_how_much():
     assert outcome.complete
     assert outcome.met
     assert outcome.setting == Setting()
-    assert outcome.gain > 1
+    assert outcome.last is not None
+    assert outcome.last.gain > 1
+    assert outcome.last.good == outcome.last.rounds == 3
 
 
 def test_tuner_keeps_to_its_time_and_says_that_it_was_short():
-    outcome, clock = tuned(batches, Setting(1), 60.0)
+    outcome, clock = tuned(batches, Setting(1), 80.0)
     assert not outcome.complete
-    assert clock.now + 4 * clock.each_s <= 60.0
+    assert clock.now + 4 * clock.each_s <= 80.0
 
 
-def test_tuner_that_is_cut_short_duels_with_what_looked_best():
+def test_tuner_that_is_cut_short_races_with_what_led():
     def truth(setting: Setting) -> tuple[float, float]:
         return (20.0, 100.0) if setting.max_queue_delay_ms == 100.0 else (1000.0, 2.0)
 
@@ -178,7 +182,7 @@ def test_tuner_without_time_measures_what_is_there():
 
 def test_tuner_leaves_a_good_setting_as_it_is():
     outcome, _ = tuned(flat, Setting(16), 1000.0)
-    assert (outcome.setting, outcome.better, outcome.gain) == (Setting(16), False, 0.0)
+    assert (outcome.setting, outcome.better, outcome.last) == (Setting(16), False, None)
 
 
 def test_tuner_tells_that_the_target_is_out_of_reach():
@@ -219,7 +223,9 @@ def test_table_shows_medians_before_and_after():
     head, first, second = report.comparison(before, after)
     assert dict(zip(head, first, strict=True))["REQ/S"] == "200"
     assert dict(zip(head, first, strict=True))["MEASURED"] == "3 times"
-    assert second == ["after", "1", "1", "32", "0.5", "auto", "400", "1", "10", "", "1 times"]
+    latest = report.typical(all_of_them, Setting(1), last=2)
+    assert (latest.rate, latest.times) == (250, 2)
+    assert second == ["after", "1", "1", "32", "0.5", "auto", "400", "1", "10", "", "once"]
     assert [line[0] for line in report.comparison(before, None)] == ["", "now"]
 
 
@@ -245,15 +251,41 @@ def test_every_setting_is_drawn_once_best_first():
 
 
 def test_document_is_json_and_holds_every_measurement():
-    outcome = Outcome(Setting(32), True, True, True, 0.5, 0.01)
-    decision = Decision("max_batch_size", 1, 32, 0.6931, True)
+    won, lost = STANDING, replace(STANDING, gain=-0.6931, good=0)
+    outcome = Outcome(Setting(32), True, True, True, won, 0.01)
+    decision = Decision("max_batch_size", 1, 32, True, {32: won, 2: lost}, 0.01)
     told = report.document(
         ABOUT, {"cores": 2}, outcome, Setting(1), measured(Setting(1), 1, 2), [decision], None
     )
     again = json.loads(json.dumps(told))
     assert again["after"]["max_batch_size"] == 32
     assert len(again["measurements"]) == 2
-    assert again["decisions"][0]["text"] == "max_batch_size = 1 -> 32: +100%, taken"
+    told = again["decisions"][0]
+    assert told["text"] == (
+        "max_batch_size: 1 -> 32, +100%, better in 3 of 3 rounds (others: 2 -50%)"
+    )
+    assert [each["value"] for each in told["standings"]] == [32, 2]
+
+
+def test_decisions_say_what_they_rest_on():
+    some, none = replace(STANDING, gain=0.02, good=2), replace(STANDING, gain=-3.0, runs=False)
+    stays = Decision("max_queue_delay_ms", None, 0.5, False, {0.5: some, 8.0: none}, 0.03)
+    assert report.decision_text(stays) == (
+        "max_queue_delay_ms: auto stays (0.5 +2%, 8 does not run; noise 3%)"
+    )
+    back = Decision("workers", 1, 2, False, {2: some}, 0.03, needless=True)
+    assert report.decision_text(back) == (
+        "--workers: back to 1, as the result does as well with it (2 +2%)"
+    )
+    slow = replace(STANDING, gain=0.6931, latency=True, meets=False)
+    faster = Decision("threads", None, 1, True, {1: slow}, 0.03)
+    assert report.decision_text(faster) == (
+        "threads: auto -> 1, p99 -50%, target missed, better in 3 of 3 rounds"
+    )
+
+
+def test_last_comparison_is_told_with_its_rounds():
+    assert report.last_text(STANDING) == "+100% (median of 3 rounds in turns, better in 3)"
 
 
 def test_processor_is_read_from_what_the_kernel_says():

@@ -12,7 +12,7 @@ def test_space_has_batches_up_to_what_can_be_under_way():
 
 
 def test_space_has_no_wait_above_half_of_the_target():
-    assert space((1,), (1,), 2, True, 64, 4.0)["max_queue_delay_ms"] == (None, 0.0, 0.5, 1.0, 2.0)
+    assert space((1,), (1,), 2, True, 64, 4.0)["max_queue_delay_ms"] == (None, 0.0, 0.5, 2.0)
 
 
 def test_space_of_an_unbatched_servable_has_no_batches():

@@ -47,6 +47,14 @@ class Call:
         """Return what the client sent along, without the fields that belong to gRPC."""
         return self._stream.head.metadata
 
+    def terms(self, id_key: str) -> tuple[str, float | None]:
+        """Return the id that the metadata names, and the deadline; see ``DirectContext``."""
+        stream = self._stream
+        for key, value in stream.head.metadata:
+            if key == id_key:
+                return str(value), stream.deadline
+        return "", stream.deadline
+
     def time_remaining(self) -> float | None:
         """Return the seconds left, None when the client set no deadline."""
         deadline = self._stream.deadline
@@ -88,7 +96,7 @@ class Call:
             self._start(message)
             return
         try:
-            data = unpacked(message, self._stream.head.encoding, self._streams.limit_bytes)
+            data = unpacked(message, self._stream.head.encoding, self._streams.shared.limit_bytes)
         except BadMessage as bad:
             self._fail(bad.code, bad.details)
             return
@@ -131,7 +139,7 @@ class Call:
     def _start(self, message: Packed | None) -> None:
         task = asyncio.get_running_loop().create_task(self._run(message))
         self._task = task
-        tasks = self._streams.tasks
+        tasks = self._streams.shared.tasks
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -191,11 +199,11 @@ class Call:
             await self._woken()
 
     async def _unpacked(self, message: Packed) -> bytes:
-        arguments = message, self._stream.head.encoding, self._streams.limit_bytes
+        arguments = message, self._stream.head.encoding, self._streams.shared.limit_bytes
         if not message.compressed or len(message.data) <= HEAVY_BYTES:
             return bytes(unpacked(*arguments))
         loop = asyncio.get_running_loop()
-        threads = self._streams.threads
+        threads = self._streams.shared.threads
         return bytes(await loop.run_in_executor(threads, unpacked, *arguments))
 
     def _read(self, data: bytes) -> Any:

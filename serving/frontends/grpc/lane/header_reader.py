@@ -72,6 +72,13 @@ class HeaderReader:
                 self._known[block] = head
         return head
 
+    def known(self, block: bytes) -> Head | None:
+        """Return the head of a call that was read before and means the same, None for all others.
+
+        What is not known is to be read by ``request``.
+        """
+        return self._known.get(block)
+
     def _beginning(self, block: bytes) -> _Beginning | None:
         """Return what a block of nothing but references says; None where that is no call."""
         if block not in self._beginnings:

@@ -17,10 +17,11 @@ _NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """``localhost`` has an IPv6 address even where the machine has no IPv6."""
 
 
-def listeners(host: str, port: int) -> list[socket.socket]:
+def listeners(host: str, port: int, *, hold: bool = False) -> list[socket.socket]:
     """Listen on a port (0: a free one) of every address of ``host`` that this machine has.
 
-    Raises OSError when there is none, or one of them is taken.
+    With ``hold`` nothing listens: the port is held for sockets with SO_REUSEPORT, which do. Raises
+    OSError when there is none, or one of them is taken.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     opened: list[socket.socket] = []
@@ -28,13 +29,19 @@ def listeners(host: str, port: int) -> list[socket.socket]:
     try:
         for family, _, _, _, address in found:
             try:
-                listener = _listener(family, (address[0], port, *address[2:]), host)
+                listener = _bound(family, (address[0], port, *address[2:]), host)
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
                 absent = error
                 continue
             opened.append(listener)
+            if hold:
+                # Only now: nobody else has the port.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            else:
+                listener.listen(BACKLOG)
             port = listener.getsockname()[1]  # the other addresses get the same
         if absent is not None and not opened:
             raise absent
@@ -45,7 +52,7 @@ def listeners(host: str, port: int) -> list[socket.socket]:
     return opened
 
 
-def _listener(family: int, address: tuple[object, ...], host: str) -> socket.socket:
+def _bound(family: int, address: tuple[object, ...], host: str) -> socket.socket:
     # With the protocol named, asyncio's own loop sends small frames at once, as uvloop does.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -54,7 +61,6 @@ def _listener(family: int, address: tuple[object, ...], host: str) -> socket.soc
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         listener.bind(address)
-        listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise

@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from serving.frontends import body_memory
+from serving.frontends.grpc.lane.request_head import IDENTITY
 from serving.frontends.grpc.status_code import StatusCode
 
 PREFIX_BYTES = 5
-IDENTITY = b"identity"
-
 _WINDOWS: Mapping[bytes, int] = {b"gzip": 31, b"deflate": 15}
 ENCODINGS = (IDENTITY, *_WINDOWS)
 """Values of ``grpc-encoding`` that are read here."""

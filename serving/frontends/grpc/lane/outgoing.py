@@ -88,7 +88,19 @@ class Outgoing:
         self._put(data)
 
     def answer(self, stream: Stream, message: bytes) -> None:
-        """Send the one message of a call that went well, and its end."""
+        """Send the one message of a call that went well, and its end, as soon as that can be."""
+        try:
+            self.send(stream, message)
+        except BadMessage as full:
+            self.end(stream, answers.trailers_only(full.code, full.details, ()))
+        else:
+            self.end(stream, answers.OK)
+
+    def answer_now(self, stream: Stream, message: bytes) -> bool:
+        """Do what ``answer`` does, if all of it can go at once; the stream is done with then.
+
+        False, having done nothing, where it must wait.
+        """
         size = len(message)
         length = size + PREFIX_BYTES
         if (
@@ -99,13 +111,7 @@ class Outgoing:
             or stream.opened
             or not self._table_told
         ):
-            try:
-                self.send(stream, message)
-            except BadMessage as full:
-                self.end(stream, answers.trailers_only(full.code, full.details, ()))
-            else:
-                self.end(stream, answers.OK)
-            return
+            return False
         self.window -= length
         stream.ending = True
         block, number = answers.BEGIN, stream.id
@@ -119,7 +125,7 @@ class Outgoing:
         if not self._due:
             self._due = True
             self._loop.call_soon(self.flush)
-        self._on_sent(stream)
+        return True
 
     def send(self, stream: Stream, message: bytes) -> None:
         """Send a message of a call that goes on; raises BadMessage where nothing more may wait."""

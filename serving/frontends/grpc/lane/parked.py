@@ -10,26 +10,23 @@ from serving.frontends.grpc.lane.stream import Stream
 
 
 class Parked:
-    """Owned by ``Streams``; ``run`` begins a call."""
+    """Owned by ``Streams``; ``run`` begins a call. ``waiting`` are the calls, in order."""
 
-    __slots__ = ("_busy", "_out", "_run", "_waiting")
+    __slots__ = ("_busy", "_out", "_run", "waiting")
 
     def __init__(self, out: Outgoing, run: Callable[[Stream], None]) -> None:
         self._out = out
         self._run = run
-        self._waiting: deque[Stream] = deque()
+        self.waiting: deque[Stream] = deque()
         self._busy = False
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def add(self, stream: Stream) -> None:
         """Let a call wait until answers have gone."""
-        self._waiting.append(stream)
+        self.waiting.append(stream)
 
     def clear(self) -> None:
         """Forget them all."""
-        self._waiting.clear()
+        self.waiting.clear()
 
     def go_on(self) -> None:
         """Begin those whose turn has come, once the client has read enough or given up."""
@@ -37,8 +34,8 @@ class Parked:
         if self._busy or self._out.backlog > BACKLOG_BYTES // 2:
             return
         self._busy = True
-        while self._waiting and self._out.backlog <= BACKLOG_BYTES:
-            stream = self._waiting.popleft()
+        while self.waiting and self._out.backlog <= BACKLOG_BYTES:
+            stream = self.waiting.popleft()
             if not stream.ending:
                 self._run(stream)
         self._busy = False

@@ -15,6 +15,8 @@ from serving.frontends.grpc.lane.metadata import BadMetadata, Metadata
 from serving.frontends.grpc.lane.settings import HEADER_LIST_BYTES
 from serving.frontends.grpc.status_code import StatusCode
 
+IDENTITY = b"identity"
+
 Fields = Sequence[tuple[bytes, bytes]]
 
 FIELD_OVERHEAD = 32
@@ -57,6 +59,11 @@ class Head(NamedTuple):
     length: int | None
     refusal: WrongHttp | WrongCall | None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a call of messages as they are."""
+        return self.refusal is None and self.encoding == IDENTITY
+
 
 def parse(fields: Fields) -> Head:
     """Return what the fields of a request say; raises Malformed."""
@@ -65,7 +72,7 @@ def parse(fields: Fields) -> Head:
     length = _length(regular)
     refusal = _refusal(pseudo[b":method"], fields)
     timeout_s: float | None = None
-    encoding = b"identity"
+    encoding = IDENTITY
     found: list[tuple[str, metadata.Value]] = []
     try:
         for name, value in regular:

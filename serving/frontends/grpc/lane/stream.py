@@ -93,3 +93,11 @@ class Stream:
         # For the sweep: what it saw last, and when that changed.
         self.seen = -1
         self.seen_at = 0.0
+
+    def silent_s(self, now: float) -> float:
+        """Return for how long it has waited for its client, as often as this is asked."""
+        waits = self.outbox or not (self.heard_all or self.ending or self.call)
+        seen = self.received + self.sent
+        if not waits or seen != self.seen:
+            self.seen, self.seen_at = seen, now
+        return now - self.seen_at

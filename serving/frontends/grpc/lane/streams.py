@@ -6,12 +6,9 @@ piled up: then it is parked until they have gone.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
-from typing import Any
 
 from serving.frontends.grpc.lane import answers, frames
 from serving.frontends.grpc.lane.call import Call
@@ -20,7 +17,6 @@ from serving.frontends.grpc.lane.frames import Buffer
 from serving.frontends.grpc.lane.header_reader import HeaderReader
 from serving.frontends.grpc.lane.intake import Intake
 from serving.frontends.grpc.lane.messages import (
-    IDENTITY,
     PREFIX_BYTES,
     BadMessage,
     Packed,
@@ -30,6 +26,7 @@ from serving.frontends.grpc.lane.metadata import Value
 from serving.frontends.grpc.lane.outgoing import BACKLOG_BYTES, Outgoing
 from serving.frontends.grpc.lane.parked import Parked
 from serving.frontends.grpc.lane.request_head import (
+    IDENTITY,
     Malformed,
     WrongCall,
     WrongHttp,
@@ -47,10 +44,13 @@ _REMEMBERED = 256
 
 
 class Streams:
-    """Owned by a connection; ``on_empty`` is called when the last stream has gone."""
+    """Owned by a connection; ``on_empty`` is called when the last stream has gone.
+
+    ``shared`` is what all connections share.
+    """
 
     def __init__(self, shared: Shared, out: Outgoing, on_empty: Callable[[], None]) -> None:
-        self._shared = shared
+        self.shared = shared
         self._out = out
         self._on_empty = on_empty
         self._reader = HeaderReader()
@@ -68,24 +68,9 @@ class Streams:
         return len(self._live)
 
     @property
-    def limit_bytes(self) -> int:
-        """The largest message."""
-        return self._shared.limit_bytes
-
-    @property
     def peer_name(self) -> object:
         """The address that the socket has of the client; None once it has gone."""
         return self._out.peer_name
-
-    @property
-    def tasks(self) -> set[asyncio.Task[Any]]:
-        """Where calls that run as tasks are kept."""
-        return self._shared.tasks
-
-    @property
-    def threads(self) -> Executor:
-        """Where large messages are unpacked."""
-        return self._shared.threads
 
     # -- what the client sends -------------------------------------------------------------------
 
@@ -113,8 +98,44 @@ class Streams:
             raise StreamFault(stream_id, Code.PROTOCOL_ERROR)
         if head.timeout_s is not None:
             stream.deadline = time.monotonic() + head.timeout_s
-            self._shared.deadlines.add(stream)
+            self.shared.deadlines.add(stream)
         self._route(stream)
+
+    def whole_call(self, stream_id: int, block: bytes, data: bytes, span: tuple[int, int]) -> bool:
+        """Begin a call whose header block and only message came together.
+
+        ``span`` is where the message and its prefix stand in ``data``. False, having done nothing,
+        for all that are not as most calls are.
+        """
+        head = self._reader.known(block)
+        if head is None or stream_id <= self.last_id or not stream_id & 1 or self.shut:
+            return False
+        method = self.shared.methods.get(head.path)
+        if method is None or method.shortcut is None or not head.plain:
+            return False
+        start, end = span
+        size = end - start
+        first = start + PREFIX_BYTES
+        if size < PREFIX_BYTES or data[start:first] != (size - PREFIX_BYTES).to_bytes(PREFIX_BYTES):
+            return False
+        if head.length is not None and head.length != size:
+            return False
+        if size - PREFIX_BYTES > self.shared.limit_bytes or len(self._live) >= MAX_STREAMS:
+            return False
+        if self._out.backlog > BACKLOG_BYTES:
+            return False
+        self.last_id = stream_id
+        stream = Stream(self, stream_id, head, self._out.peer.initial_window)
+        stream.heard_all = True
+        stream.received = size
+        stream.method = method
+        self._live[stream_id] = stream
+        if head.timeout_s is not None:
+            stream.deadline = time.monotonic() + head.timeout_s
+            self.shared.deadlines.add(stream)
+        call = stream.call = Call(self, stream, method)
+        call.run(data[first:end])
+        return True
 
     def data(self, stream_id: int, ended: bool, data: Buffer, span: tuple[int, int, int]) -> None:
         """Take what a DATA frame holds: ``span`` is start, end, and what counts for the window.
@@ -142,7 +163,7 @@ class Streams:
             and size >= PREFIX_BYTES
             and not data[start]
             and int.from_bytes(data[start + 1 : start + PREFIX_BYTES]) == size - PREFIX_BYTES
-            and size - PREFIX_BYTES <= self._shared.limit_bytes
+            and size - PREFIX_BYTES <= self.shared.limit_bytes
             and method is not None
             and not method.request_streaming
             and self._out.backlog <= BACKLOG_BYTES
@@ -207,11 +228,7 @@ class Streams:
     def sweep(self, now: float) -> None:
         """End the calls whose clients have been silent for too long; ``now`` is monotonic."""
         for stream in list(self._live.values()):
-            waits = stream.outbox or not (stream.heard_all or stream.ending or stream.call)
-            seen = stream.received + stream.sent
-            if not waits or seen != stream.seen:
-                stream.seen, stream.seen_at = seen, now
-            elif now - stream.seen_at > SILENCE_S:
+            if stream.silent_s(now) > SILENCE_S:
                 if stream.outbox:
                     self.reset(stream.id, Code.CANCEL)
                 else:
@@ -222,7 +239,13 @@ class Streams:
 
     def answer(self, stream: Stream, message: bytes) -> None:
         """Send the message of a call that went well, and its end."""
-        self._out.answer(stream, message)
+        if not self._out.answer_now(stream, message):
+            self._out.answer(stream, message)
+        elif stream.heard_all and stream.inbox is None:
+            self.completed += 1
+            self._let_go(stream, stream.id)
+        else:
+            self.on_sent(stream)
 
     def send(self, stream: Stream, message: bytes) -> None:
         """Send one of several messages."""
@@ -255,7 +278,7 @@ class Streams:
             self._close(stream, stream.id if stream.heard_all else -stream.id)
         elif stream.call is not None:
             stream.call.sent()
-        if self._parked:
+        if self._parked.waiting:
             self._parked.go_on()
 
     # -- how it goes -----------------------------------------------------------------------------
@@ -270,7 +293,7 @@ class Streams:
         if isinstance(refusal, WrongCall):
             self.fail(stream, refusal.code, refusal.details)
             return
-        method = self._shared.methods.get(head.path)
+        method = self.shared.methods.get(head.path)
         if method is None:
             self.fail(stream, StatusCode.UNIMPLEMENTED, "Method not found!")
             return
@@ -379,14 +402,18 @@ class Streams:
 
     def _close(self, stream: Stream, remembered: int) -> None:
         self._out.forget(stream)
-        stream.call = None
         stream.ending = True
+        self._intake.drop(stream)
+        self._let_go(stream, remembered)
+
+    def _let_go(self, stream: Stream, remembered: int) -> None:
+        """Forget a stream that has nothing to send, and nothing of whose request is held."""
+        stream.call = None
         self._live.pop(stream.id, None)
         self._closed.append(remembered)
         if stream.deadline is not None:
-            self._shared.deadlines.discard(stream)
-        self._intake.drop(stream)
-        if self._parked:
+            self.shared.deadlines.discard(stream)
+        if self._parked.waiting:
             self._parked.go_on()
         if not self._live:
             self._on_empty()

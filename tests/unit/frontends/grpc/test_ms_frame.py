@@ -59,7 +59,8 @@ def known(*messages: bytes, description: Description = ADD) -> Frames:
 
 
 def find(frames: Frames, given: bytes, description: Description = ADD) -> Frame | None:
-    return frames.find(given, lambda *_: description)
+    frame = frames.find(given)
+    return frame if frame is not None and frame.holds(lambda *_: description) else None
 
 
 def same(found: Any, wanted: Any) -> bool:
@@ -119,7 +120,9 @@ def test_frame_holds_for_one_description_and_another_takes_its_place() -> None:
     def gone(*_: object) -> Description:
         raise NotFound("it was taken down")
 
-    assert frames.find(given, gone) is None
+    frame = frames.find(given)
+    assert frame is not None
+    assert not frame.holds(gone)
 
 
 def described(dtype: DType, *, method: str = "") -> Description:

@@ -10,15 +10,23 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pool
 
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
-from serving.frontends.grpc.stubs import ms_service_pb2
+from serving.frontends.grpc.stubs import (
+    ms_service_pb2,
+    tensorflow_error_pb2,
+    tensorflow_pb2,
+    tensorflow_serving_pb2,
+)
+from serving.frontends.grpc.tensorflow_pool import POOL
 from serving.v1 import tensors
 from serving.v1.stubs import serving_v1_pb2 as v1
 
 ROOT = Path(__file__).resolve().parents[4]
 GENERATE = ROOT / "protos" / "generate.py"
-STUBS = [Path(str(module.__file__)) for module in (pb, ms_service_pb2, v1)]
+THEIRS = (tensorflow_pb2, tensorflow_error_pb2, tensorflow_serving_pb2)
+STUBS = [Path(str(module.__file__)) for module in (pb, ms_service_pb2, v1, *THEIRS)]
 
 
 def generate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +107,44 @@ def test_field_numbers_are_those_of_the_protocol() -> None:
             "uint64_param": 5,
         },
     }  # fmt: skip
+
+
+def test_field_numbers_are_those_of_tensorflow() -> None:
+    messages = {
+        message.name: {field.name: field.number for field in message.fields}
+        for stub in THEIRS
+        for message in stub.DESCRIPTOR.message_types_by_name.values()
+        if message.fields
+    }
+    assert messages == {
+        "TensorShapeProto": {"dim": 2, "unknown_rank": 3},
+        "TensorProto": {
+            "dtype": 1, "tensor_shape": 2, "version_number": 3, "tensor_content": 4,
+            "float_val": 5, "double_val": 6, "int_val": 7, "string_val": 8, "int64_val": 10,
+            "bool_val": 11, "half_val": 13, "uint32_val": 16, "uint64_val": 17,
+        },
+        "TensorInfo": {"name": 1, "dtype": 2, "tensor_shape": 3},
+        "SignatureDef": {"inputs": 1, "outputs": 2, "method_name": 3},
+        "ModelSpec": {"name": 1, "version": 2, "signature_name": 3, "version_label": 4},
+        "PredictRequest": {"model_spec": 1, "inputs": 2, "output_filter": 3},
+        "PredictResponse": {"outputs": 1, "model_spec": 2},
+        "SignatureDefMap": {"signature_def": 1},
+        "GetModelMetadataRequest": {"model_spec": 1, "metadata_field": 2},
+        "GetModelMetadataResponse": {"model_spec": 1, "metadata": 2},
+        "StatusProto": {"error_code": 1, "error_message": 2},
+        "ModelVersionStatus": {"version": 1, "state": 2, "status": 3},
+        "GetModelStatusRequest": {"model_spec": 1},
+        "GetModelStatusResponse": {"model_version_status": 1},
+    }  # fmt: skip
+    (dim,) = tensorflow_pb2.TensorShapeProto.DESCRIPTOR.nested_types
+    assert {field.name: field.number for field in dim.fields} == {"size": 1, "name": 2}
+
+
+def test_stubs_of_tensorflow_have_a_pool_of_their_own() -> None:
+    for stub in THEIRS:
+        assert stub.DESCRIPTOR.pool is POOL
+        with pytest.raises(KeyError):
+            descriptor_pool.Default().FindFileByName(stub.DESCRIPTOR.name)
 
 
 def test_numbers_of_the_tensors_are_those_that_are_written_by_hand() -> None:

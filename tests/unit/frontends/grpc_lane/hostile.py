@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import hpack
@@ -31,7 +31,8 @@ from serving.frontends.grpc.ms_service import MindSporeService
 from serving.frontends.grpc.reflection import V1, ReflectionService
 from serving.frontends.grpc.service import InferenceService
 from serving.frontends.grpc.v1_service import V1Service
-from serving.tensor import FP32
+from serving.request import InferRequest, InferResponse, RowsListener
+from serving.tensor import FP32, BatchAxes, Tensor
 from tests.doubles.plane import StubClaim, StubPlane
 from tests.unit.frontends.grpc.served import echo
 
@@ -53,14 +54,51 @@ class Wrong(Exception):
     """The server did what it must not."""
 
 
+ROWS = replace(echo("m", FP32), batch=BatchAxes(True, "made up", (0,), (0,)))
+
+
+class Together:
+    """Callers who came as rows of one request: who of them waits, and whom to tell."""
+
+    def __init__(self, request: InferRequest, listener: RowsListener) -> None:
+        self.request = request
+        self.listener = listener
+        self.waits = set(range(request.inputs[0].shape[0]))
+
+    def some(self, rng: random.Random) -> range:
+        """Return callers behind one another, all of whom wait."""
+        first = last = rng.choice(sorted(self.waits))
+        while last + 1 in self.waits and rng.random() < 0.7:
+            last += 1
+        return range(first, last + 1)
+
+
 class ChancyPlane(StubPlane):
     """Answers at once, later, or with an error; knows every claim and what became of it."""
 
     def __init__(self, rng: random.Random) -> None:
-        super().__init__(echo("m", FP32))
+        super().__init__(ROWS)
+        self.rng = rng
+        self.begin(rng)
+
+    def begin(self, rng: random.Random) -> None:
+        """Begin with the next session."""
         self.rng = rng
         self.claims: list[StubClaim] = []
         self.waiting: list[StubClaim] = []
+        self.together: list[Together] = []
+        self.released = self.answered_together = 0
+
+    def take_rows(self, request: InferRequest, listener: RowsListener) -> Together | None:
+        if self.rng.random() < 0.1:
+            return None
+        if self.rng.random() < 0.1:
+            raise Overloaded("full", retry_after_s=1.0)
+        self.together.append(Together(request, listener))
+        return self.together[-1]
+
+    def abandon_row(self, claim: Together, caller: int) -> None:
+        claim.waits.remove(caller)
 
     def claim(self, request: Any) -> StubClaim:
         if self.rng.random() < 0.1:
@@ -84,6 +122,23 @@ class ChancyPlane(StubPlane):
                 self._answer(claim)
             else:
                 self.waiting.append(claim)
+        for claim in self.together:
+            while claim.waits and self.rng.random() < share:
+                self._tell(claim)
+
+    def _tell(self, claim: Together) -> None:
+        told = claim.some(self.rng)
+        claim.waits.difference_update(told)
+        if self.rng.random() < 0.1:
+            claim.listener(told.start, len(told), ServingError("no", code="no"))
+            return
+        (whole,) = claim.request.inputs
+        assert whole.array is not None
+        rows = whole.array[told.start : told.stop]
+        outputs = (Tensor(whole.name, whole.dtype, rows.shape, rows),)
+        self.answered_together += 1
+        answer = InferResponse("m", ROWS.version, "", outputs, self._count_release)
+        claim.listener(told.start, len(told), answer)
 
     def _answer(self, claim: StubClaim) -> None:
         if self.rng.random() < 0.1:
@@ -96,10 +151,10 @@ class ChancyPlane(StubPlane):
     def settled(self) -> bool:
         """Whether every claim was abandoned, failed, or answered and released."""
         answers = [claim.answer for claim in self.claims]
-        if not all(answer.done() for answer in answers):
+        if not all(answer.done() for answer in answers) or any(c.waits for c in self.together):
             return False
         good = [a for a in answers if not a.cancelled() and a.exception() is None]
-        return self.released == len(good)
+        return self.released == len(good) + self.answered_together
 
 
 class Wire:
@@ -207,15 +262,16 @@ class Session:
         self._ahead = b""
         self.streams: list[int] = []
         self.polite = rng.random() < 0.5
-        self.message = raw.message(infer_message(np.ones(rng.choice([6, 6, 3000]), np.float32)))
+        shape = rng.choice([6, (1, 6), (1, 6), (2, 6), (1, 3000)])
+        self.message = raw.message(infer_message(np.ones(shape, np.float32)))
 
     def step(self) -> bytes:
         """Return the next frames."""
         rng = self.rng
         kinds = (
-            (self._call, 30), (self._open, 10), (self._data, 25), (self._reset, 8),
-            (self._widen, 10), (self._settings, 4), (self._small, 6), (self._pieces, 4),
-            (self._end, 2),
+            (self._call, 25), (self._crowd, 6), (self._open, 10), (self._data, 25),
+            (self._reset, 8), (self._widen, 10), (self._settings, 4), (self._small, 6),
+            (self._pieces, 4), (self._end, 2),
             (self._noise, 0 if self.polite else 2), (self._damaged, 0 if self.polite else 2),
         )  # fmt: skip
         (make,) = rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])
@@ -271,6 +327,15 @@ class Session:
     def _call(self) -> bytes:
         stream = self._new()
         return frame(HEADERS, END_HEADERS, stream, self._block()) + self._frames(stream, True)
+
+    def _crowd(self) -> bytes:
+        """Calls that may go together."""
+        calls = []
+        for _ in range(self.rng.choice([2, 3, 8])):
+            stream, block = self._new(), bytes(self.encoder.encode(raw.fields(raw.INFER)))
+            calls.append(frame(HEADERS, END_HEADERS, stream, block))
+            calls.append(frame(DATA, END_STREAM, stream, self.message))
+        return b"".join(calls)
 
     def _open(self) -> bytes:
         flags = END_HEADERS | self.rng.choice([0, 0, END_STREAM])
@@ -365,10 +430,14 @@ class Session:
 
 @dataclass
 class Tally:
-    """What came of the sessions: whole frames read, claims, answers, connections cut short."""
+    """What came of the sessions.
+
+    Whole frames read, claims of one and of several together, answers, connections cut short.
+    """
 
     frames: int = 0
     claims: int = 0
+    together: int = 0
     answers: int = 0
     cut: int = 0
 
@@ -397,8 +466,7 @@ class Arena:
         plane, wire = self.plane, Wire()
         # By the clock, a session would not go the same way twice.
         reader.TURN_S = rng.choice([-1.0, 1e9])
-        plane.rng = rng
-        plane.claims, plane.waiting, plane.released = [], [], 0
+        plane.begin(rng)
         connection = self.server._connected()
         connection.connection_made(wire)
         session = Session(rng, wire)
@@ -421,6 +489,7 @@ class Arena:
             self._meddle(connection, rng)
         self.tally.frames += connection._reader.progress
         self.tally.claims += len(plane.claims)
+        self.tally.together += len(plane.together)
         self.tally.answers += plane.released
         await self._end(connection, wire)
 
@@ -463,7 +532,7 @@ class Arena:
             "tasks": len(shared.tasks),
             "deadlines": sum(map(len, shared.deadlines._slots.values())),
             "watchers": self.health._watchers,
-            "running": self.inference._running,
+            "running": self.inference.under_way,
             "claims": int(not plane.settled()),
             "backlog": connection._out.backlog,
             "waiting": len(connection._out._waiting),

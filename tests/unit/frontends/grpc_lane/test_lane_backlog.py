@@ -53,7 +53,7 @@ async def test_calls_that_stood_back_go_on_when_those_before_are_given_up(
         client.send(raw.settings((4, 65_535)))
         assert (await client.answer(3)).fields["grpc-status"] == "0"
         (known,) = connections_of(front)
-        assert not known._streams._parked
+        assert not known._streams._parked.waiting
         assert known._out.backlog == 0
 
 

@@ -268,7 +268,7 @@ async def test_answers_that_are_not_read_keep_further_calls_from_being_run(
 
 
 def _parked(front: GrpcFrontEnd) -> int:
-    return sum(len(known._streams._parked) for known in connections_of(front))
+    return sum(len(known._streams._parked.waiting) for known in connections_of(front))
 
 
 async def _send_calls(client: raw.RawClient, count: int, body: bytes) -> None:

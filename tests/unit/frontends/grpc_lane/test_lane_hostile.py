@@ -34,6 +34,7 @@ async def test_sessions_of_damaged_frames_leave_nothing_behind() -> None:
     # Were all cut, or none, or nothing ever answered, the sessions would not be what they should.
     assert SESSIONS * 0.2 < tally.cut < SESSIONS * 0.8
     assert tally.claims > SESSIONS / 3
+    assert tally.together > SESSIONS / 20
     assert tally.answers > tally.claims / 3
 
 

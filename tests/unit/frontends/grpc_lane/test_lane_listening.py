@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import socket
 import time
 from pathlib import Path
@@ -51,9 +52,21 @@ def test_a_name_that_has_no_address_here_is_refused(monkeypatch: pytest.MonkeyPa
         listeners("name", 0)
 
 
+def taken_beside_tests(host: str) -> socket.socket:
+    """Return a socket on a port that no other test asks the system for, on any address."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        taken = socket.socket()
+        try:
+            taken.bind((host, random.randrange(lowest // 2, lowest)))
+        except OSError:
+            taken.close()
+        else:
+            return taken
+
+
 def test_a_port_that_one_address_has_taken_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.2", 0))
+    with taken_beside_tests("127.0.0.2") as taken:
         taken.listen()
         resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
         port = taken.getsockname()[1]

@@ -114,14 +114,14 @@ async def test_parked_calls_that_fail_at_once_do_not_nest(monkeypatch: pytest.Mo
         for stream in range(3, 1603, 2):
             client.call(stream, INFER_FIELDS, raw.message(b"\xff"))
         (known,) = connections_of(front)
-        await until(lambda: len(known._streams._parked) == 800)
+        await until(lambda: len(known._streams._parked.waiting) == 800)
         client.send(raw.window(0, MIB))
         answered = 0
         while answered < 801:
             found = await client.next()
             assert found is not None
             answered += found.kind == HEADERS and bool(found.flags & END_STREAM)
-        assert not known._streams._parked
+        assert not known._streams._parked.waiting
 
 
 async def test_a_call_reset_while_its_answer_waits_leaves_nothing() -> None:

@@ -19,7 +19,7 @@ from serving.errors import ExecutionFailed, Overloaded
 from serving.frontends.rest import predict_frame
 from serving.frontends.rest.connection import Connection
 from serving.frontends.rest.lane import Lane
-from serving.frontends.rest.row_form import row_of
+from serving.frontends.rows import row_of
 from serving.request import InferRequest, InferResponse, RowsListener
 from serving.tensor import FP32, INT64, Tensor
 from tests.doubles.plane import StubPlane
@@ -30,6 +30,10 @@ KNOWN = describe_as(
 )
 V2 = "/v2/models/m/infer"
 RAW = V2 + "?"  # no URL: the mark of binary bodies
+V1 = "/v1/models/m:predict"
+V1_NAMED = V1 + "?"
+MINDSPORE = "/model/m:predict"
+PATHS = ["/predict", V2, RAW, V1, V1_NAMED, MINDSPORE]
 
 
 def model(request: InferRequest) -> tuple[Tensor, ...]:
@@ -135,7 +139,7 @@ class Clients:
         lane = Lane(plane, pool, 1 << 20)  # type: ignore[arg-type]
         lane.set_date([(b"date", b"today")])
         self.wires = [Wire() for _ in range(count)]
-        self.connections = [Connection(config, ServerState(), lane) for _ in range(count)]
+        self.connections = [Connection(config, ServerState(), lane, plane) for _ in range(count)]
         for wire, connection in zip(self.wires, self.connections, strict=True):
             connection.connection_made(wire)
 
@@ -155,7 +159,7 @@ class Clients:
         for _ in range(3):
             for request in requests:
                 await self.say([request])
-        for _ in range(2):
+        for _ in range(3):
             for request in requests:
                 await self.say([request] * 2)
 
@@ -168,7 +172,12 @@ def http(path: str, body: bytes, *fields: str) -> bytes:
 
 def call(path: str, numbers: list[Any] | str) -> bytes:
     text = numbers if isinstance(numbers, str) else json.dumps(numbers)
-    if path == "/predict":
+    if path == V1:
+        return http(path, b'{"instances": [%b]}' % text.encode())
+    if path == V1_NAMED:
+        signature = b'{"signature_name": "serving_default", "instances": [{"x": %b}]}'
+        return http(path, signature % text.encode())
+    if path in ("/predict", MINDSPORE):
         return http(path, b'{"instances": [{"x": %b}]}' % text.encode())
     head = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32",'
     if path == V2:
@@ -200,7 +209,7 @@ texts = st.sampled_from(
 def test_calls_that_come_together_are_answered_as_those_that_come_alone(
     data: st.DataObject,
 ) -> None:
-    path = data.draw(st.sampled_from(["/predict", V2, RAW]))
+    path = data.draw(st.sampled_from(PATHS))
     one = fine if path == RAW else fine | texts
     rows = data.draw(st.lists(one, min_size=2, max_size=9))
     cut = data.draw(st.integers(1, 9))
@@ -239,6 +248,17 @@ def _timeless(answer: bytes) -> bytes:
             ).encode()
         )
     return answer
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_wire_format_goes_together(pool: Executor, path: str) -> None:
+    plane = RowsPlane()
+    clients = Clients(plane, pool, 4)
+    await clients.learn(call(path, LIKE))
+    plane.parties.clear()
+    plane.requests.clear()
+    await clients.say([call(path, LIKE)] * 4)
+    assert (plane.parties, plane.requests) == ([4], [])
 
 
 async def test_many_calls_of_one_turn_are_one_request(pool: Executor) -> None:

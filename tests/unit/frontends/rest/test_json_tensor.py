@@ -166,6 +166,16 @@ def test_ragged_lists_are_refused_where_they_begin(dtype: DType, text: str, wher
     assert (error.code, error.where) == ("ragged", where)
 
 
+@pytest.mark.parametrize("rows", [400, 40_000], ids=["of kilobytes", "of megabytes"])
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_no_list_hides_among_many_numbers(rows: int, place: int) -> None:
+    lists: list[Any] = [[0.5, 1.25, -2.0, 3.0, 4.0, 5.5, 6.0, 7.75] for _ in range(rows)]
+    value = read(json.dumps(lists), FP32)
+    np.testing.assert_array_equal(value.array, np.array(lists, np.float32))
+    lists[place] = [0.5, [], 1.25, [-2.0, 3.0], 4.0, 5.5, 6.0, 7.75]
+    assert refusal(json.dumps(lists), FP32).where == f"x[{place % rows}][1]"
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.recursive(

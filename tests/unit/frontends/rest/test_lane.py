@@ -13,7 +13,7 @@ import pytest
 
 from serving.frontends.rest.lane import MAX_BODY_BYTES, Head, Lane, LaneCall
 from serving.frontends.rest.wire import Reply
-from serving.frontends.shared_memory.regions import Regions
+from serving.frontends.shared_memory.regions import Registry
 from serving.tensor import BOOL, FP32
 from tests.doubles.plane import StubPlane
 from tests.shared_objects import shared_objects
@@ -149,8 +149,8 @@ async def test_lane_call_given_up_while_its_shared_memory_is_read_claims_nothing
 ) -> None:
     size = 2 << 20
     with shared_objects() as objects:
-        known = Regions(size, size)
-        known.register("r", objects.make("a", bytes(size)), 0, size)
+        known = Registry(size, size)
+        await known.register("r", objects.make("a", bytes(size)), 0, size)
         plane = StubPlane(describe_as((spec("x", BOOL, "n", 2),)))  # whose bytes are looked at
         lane = Lane(plane, pool, 1 << 20, known)
         places = {"shared_memory_region": "r", "shared_memory_byte_size": size}

@@ -296,15 +296,15 @@ def test_predict_unknown_targets_are_not_found(document: Any, code: str, where: 
         ({"instances": []}, "no_instances", "instances"),
         ({"instances": {}}, "wrong_type", "instances"),
         ({"instances": "x"}, "wrong_type", "instances"),
-        ({"instances": None}, "wrong_type", "instances"),
+        ({"instances": None}, "bad_body", "body"),
         ({"instances": [None]}, "bad_element", "instances[0]"),
         ({"instances": [[1, 2], {"y": [1, 2]}]}, "unknown_input", "instances[1]"),
         ({"instances": [[1, 2], {}]}, "missing_input", "instances[1]"),
         ({"instances": [[1, 2], [1, 2], [1]]}, "wrong_shape", "instances[2]"),
         ({"instances": [[1, 2], {"x": [1, "a"]}]}, "bad_element", "instances[1].x[1]"),
-        ({"instances": [[1, 2], 3]}, "wrong_shape", "instances[1]"),
-        ({"instances": [[[1, 2]]]}, "wrong_shape", "instances[0]"),
-        ({"inputs": {"x": [1, 2]}}, "wrong_shape", "inputs.x"),
+        ({"instances": [[1, 2], 3]}, "wrong_rank", "instances[1]"),
+        ({"instances": [[[1, 2]]]}, "wrong_rank", "instances[0]"),
+        ({"inputs": {"x": [1, 2]}}, "wrong_rank", "inputs.x"),
         ({"inputs": {"x": [[1, 2]], "y": 1}}, "unknown_input", "inputs"),
         ({"inputs": [[1, 2]]}, "wrong_type", "inputs"),
         ({"inputs": {}}, "missing_input", "inputs"),
@@ -345,8 +345,60 @@ def test_predict_a_misspelt_name_is_corrected() -> None:
 
 def test_predict_an_instance_with_a_batch_axis_is_told_to_leave_it_out() -> None:
     error = refusal(ONE, {"instances": [[[1, 2]]]})
-    assert (error.expected, error.given) == ("1 axes [2]", "2 axes [1,2]")
+    assert (error.expected, error.given) == ("1 axis [2]", "2 axes [1,2]")
     assert "leave the batch axis out" in error.fix
+
+
+@pytest.mark.parametrize(
+    ("shape", "instance", "said", "given"),
+    [
+        ((1, 4), [1, 2, 3, 4], "the model is frozen to batch 1", "1 axis [4]"),
+        ((8, 4), [1, 2, 3, 4], "the model is frozen to batch 8", "1 axis [4]"),
+        (("n", 4), [1, 2, 3, 4], "the model has no batch axis", "1 axis [4]"),
+        ((8,), 1, "the model is frozen to batch 8", "no axes: one value"),
+    ],
+)
+def test_predict_a_row_for_a_model_without_batch_axis_is_told_to_be_the_whole_tensor(
+    shape: tuple[int | str, ...], instance: Any, said: str, given: str
+) -> None:
+    fixed = describe_as((spec("x", FP32, *shape),), batched=False)
+    error = refusal(fixed, {"instances": [{"x": instance}]})
+    assert (error.code, error.where, error.given) == ("wrong_rank", "instances[0].x", given)
+    assert error.fix.startswith(said)
+    assert f"the whole tensor [{','.join(map(str, shape))}]: put one more [ ]" in error.fix
+    assert ("export it with a dynamic batch axis" in error.fix) == isinstance(shape[0], int)
+
+
+def test_predict_no_whole_tensor_is_advised_where_it_does_not_help() -> None:
+    fixed = describe_as((spec("x", FP32, 1, 4),), batched=False)
+    assert refusal(fixed, {"instances": [3]}).fix == ""
+    assert refusal(fixed, {"instances": [[[[1, 2, 3, 4]]]]}).fix == ""
+    assert decode(fixed, {"instances": [[[1, 2, 3, 4]]]}).requests[0].inputs[0].shape == (1, 4)
+
+
+def test_predict_null_is_as_good_as_absent() -> None:
+    nothing = dict.fromkeys(("servable", "version", "method", "id", "parameters", "inputs"))
+    body = {**nothing, "instances": [[1, 2]]}
+    assert echo(ONE, body) == echo(ONE, {"instances": [[1, 2]]})
+    body = {"instances": None, "inputs": {"x": [[1, 2]]}, "parameters": {"mine": None, "k": 1}}
+    call = decode(ONE, body)
+    assert call.groups is None
+    assert call.requests[0].parameters == {"k": 1}
+
+
+def test_predict_a_version_in_quotes_is_told_to_lose_them() -> None:
+    error = refusal(ONE, {"version": "1", "instances": [[1, 2]]})
+    assert (error.code, error.where) == ("wrong_type", "version")
+    assert error.fix == "write 1 without quotes"
+    for version in ("0", "1.0", "-1", 0, True, "9" * 40, "²"):
+        assert refusal(ONE, {"version": version, "instances": [[1, 2]]}).fix == ""
+
+
+def test_predict_says_why_it_knows_no_outputs() -> None:
+    error = refusal(ONE, {"instances": [[1, 2]], "outputs": ["x"]})
+    assert (error.code, error.where) == ("unknown_field", "body")
+    assert "gives all outputs" in error.fix
+    assert "/v2/models/NAME/infer" in error.fix
 
 
 def test_predict_a_bare_value_is_no_instance_of_two_inputs() -> None:

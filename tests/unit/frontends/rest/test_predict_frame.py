@@ -22,6 +22,7 @@ KNOWN = describe_as(
     (spec("x", FP32, "", 3),), (spec("y", FP32, "", 2), spec("n", INT64, "")), name="framed"
 )
 FIRST = {"servable": "framed", "instances": [{"x": [1, 2, 3]}]}
+BARE = {"servable": "framed", "instances": [[1, 2, 3]]}
 
 
 def decode(body: Any, known: Description = KNOWN, headers: dict[bytes, bytes] | None = None):
@@ -45,11 +46,13 @@ numbers = st.floats(width=32) | st.integers(-(2**40), 2**40) | st.booleans() | s
 values = st.lists(numbers, max_size=4) | st.lists(st.lists(numbers, max_size=2), max_size=3)
 
 
-@given(values | numbers | st.text(max_size=3))
-def test_a_framed_body_means_what_the_long_way_reads(value: Any) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["named", "bare"])
+@given(value=values | numbers | st.text(max_size=3))
+def test_a_framed_body_means_what_the_long_way_reads(value: Any, named: bool) -> None:
     predict_frame._frames.clear()
-    decode(FIRST)
-    body = json.dumps({"servable": "framed", "instances": [{"x": value}]}).encode()
+    decode(FIRST if named else BARE)
+    instance = {"x": value} if named else value
+    body = json.dumps({"servable": "framed", "instances": [instance]}).encode()
     framed = predict_frame.decode(body, {}, only(KNOWN), NOW)
     if framed is None:
         return
@@ -89,6 +92,16 @@ def test_what_does_not_fit_is_left_to_the_long_way(body: bytes) -> None:
     assert predict_frame.decode(body, {}, only(KNOWN), NOW) is None
 
 
+def test_a_bare_row_of_the_one_input_has_a_frame_of_its_own() -> None:
+    assert isinstance(decode(BARE), PredictCall)
+    framed = decode({"servable": "framed", "instances": [[4, 5, 6]]})
+    assert isinstance(framed, FramedCall)
+    np.testing.assert_array_equal(framed.requests[0].inputs[0].array, [[4, 5, 6]])
+    two = decode({"servable": "framed", "instances": [[1, 2, 3], [4, 5, 6]]})
+    assert isinstance(two, PredictCall)
+    np.testing.assert_array_equal(two.requests[0].inputs[0].array, [[1, 2, 3], [4, 5, 6]])
+
+
 def test_a_frame_ends_with_the_version_that_it_was_learned_from() -> None:
     newer = describe_as(KNOWN.signature.inputs, KNOWN.signature.outputs, name="framed")
     assert isinstance(decode(FIRST, newer), PredictCall)
@@ -120,8 +133,10 @@ def test_no_frame_is_kept_where_answers_may_not_fit_one(known: Description) -> N
     assert not predict_frame._frames
 
 
-def test_frames_are_bounded() -> None:
-    for index in range(predict_frame._MOST_FRAMES * 2):
+def test_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_frame, "_MOST_FRAMES", 16)
+    predict_frame._frames.clear()
+    for index in range(40):
         body = b'{"servable": "framed",' + b" " * index + b'"instances": [{"x": [1, 2, 3]}]}'
         decode(body)
-    assert len(predict_frame._frames) <= predict_frame._MOST_FRAMES
+    assert 0 < len(predict_frame._frames) <= 16

@@ -68,6 +68,31 @@ def test_short_way_reads_what_the_long_way_reads(rows: list[Any], named: bool) -
         np.testing.assert_array_equal(mine.array, other.array)
 
 
+_ONLY = Description(
+    "only",
+    1,
+    Signature((TensorSpec("x", FP32, ("n", 2)),), (TensorSpec("y", FP32, ("n",)),)),
+    BatchAxes(True, "told so", (0,), (0,)),
+    4,
+    "test",
+    versions=(1,),
+)
+
+
+def test_short_way_reads_bare_rows_of_the_only_input() -> None:
+    found = predict_plain.decode(b'{"instances":[[1,2],[3,4]]}', {}, lambda *_: _ONLY)
+    assert found is not None
+    np.testing.assert_array_equal(found[1][0].array, [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    "instances", ['[[1,2],{"x":[3,4]}]', '[{"x":[3,4]},[1,2]]', "[[1,2],[3]]", "[[[1,2]]]", "[1,2]"]
+)
+def test_short_way_leaves_other_bare_rows_alone(instances: str) -> None:
+    body = b'{"instances":%b}' % instances.encode()
+    assert predict_plain.decode(body, {}, lambda *_: _ONLY) is None
+
+
 def test_short_way_takes_an_ordinary_body() -> None:
     assert _plain({"servable": "pair", "instances": [{"x": [0.5, 1], "k": 3}]}) is not None
 

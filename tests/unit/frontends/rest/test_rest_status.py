@@ -79,7 +79,9 @@ def test_a_v2_error_is_one_text_with_place_and_fix() -> None:
 
 def test_only_what_may_work_later_says_when() -> None:
     assert status.retry_headers(Overloaded("x", retry_after_s=2.1)) == [(b"retry-after", b"3")]
-    assert status.retry_headers(Unavailable("x")) == [(b"retry-after", b"1")]
+    assert status.retry_headers(Unavailable("x", retry_after_s=0.05)) == [(b"retry-after", b"1")]
+    assert status.retry_headers(Overloaded("x")) == []  # it alone is too much
+    assert status.retry_headers(Unavailable("x")) == []  # a model that failed to load stays so
     assert status.retry_headers(InvalidRequest("x", retry_after_s=2)) == []
 
 

@@ -250,7 +250,6 @@ def test_v2_the_earlier_of_two_deadlines_counts() -> None:
         ({"binary_data_output": 1}, "bad_parameter"),
         ({"headers": "x"}, "reserved_parameter"),
         ({"triton_final_response": True}, "reserved_parameter"),
-        ({"x": None}, "wrong_type"),
         ({"x": {}}, "wrong_type"),
         ([], "wrong_type"),
     ],
@@ -259,6 +258,30 @@ def test_v2_parameters_of_the_wrong_kind_are_refused(parameters: Any, code: str)
     with pytest.raises(InvalidRequest) as caught:
         decode(ONE, {"inputs": [X], "parameters": parameters})
     assert caught.value.code == code
+
+
+def test_v2_null_is_as_good_as_absent() -> None:
+    given = {**X, "parameters": {"binary_data_size": None, "content_type": None}}
+    wanted = {"name": "x", "parameters": None}
+    document = {
+        "id": None,
+        "parameters": {"headers": None, "content_type": None, "timeout": None, "mine": 1},
+        "inputs": [given],
+        "outputs": [wanted],
+    }
+    call = decode(ONE, document)
+    assert (call.request.id, call.request.outputs, call.request.deadline) == ("", ("x",), None)
+    assert call.request.parameters == {"mine": 1}
+    call = decode(ONE, {"id": None, "parameters": None, "inputs": [X], "outputs": None})
+    assert (call.request.outputs, call.request.inputs[0].shape) == (None, (1, 2))
+
+
+def test_v2_null_data_stands_beside_binary_data() -> None:
+    x = {**tensor("x", [1, 2], "FP32", parameters={"binary_data_size": 8}), "data": None}
+    binary = np.array([1, 2], "<f4").tobytes()
+    found = decode(ONE, {"inputs": [x]}, binary).request.inputs[0].array
+    assert found is not None
+    assert found.tolist() == [[1.0, 2.0]]
 
 
 def test_v2_priority_counts_from_one_and_zero_means_default() -> None:
@@ -307,7 +330,7 @@ def test_v2_input_in_shared_memory_has_no_other_data() -> None:
         ({"inputs": [{**X, "shape": [1, True]}]}, "bad_shape", "inputs.x.shape[1]"),
         ({"inputs": [{**X, "shape": [2**32, 2**31]}]}, "bad_shape", "inputs.x.shape"),
         ({"inputs": [{**X, "shape": [2**64, 2]}]}, "bad_shape", "inputs.x.shape[0]"),
-        ({"inputs": [{**X, "shape": [2]}]}, "wrong_shape", "inputs.x.shape"),
+        ({"inputs": [{**X, "shape": [2]}]}, "wrong_rank", "inputs.x.shape"),
         ({"inputs": [{**X, "shape": [1, 3]}]}, "wrong_shape", "inputs.x.shape"),
         ({"inputs": [{**X, "shape": [2, 2]}]}, "wrong_size", "inputs.x.data"),
         ({"inputs": [{**X, "data": [[1], [2]]}]}, "wrong_size", "inputs.x.data"),

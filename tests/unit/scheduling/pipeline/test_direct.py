@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ from serving.scheduling.pipeline.call import MethodCall
 from serving.scheduling.pipeline.direct import DirectTicket
 from serving.scheduling.pipeline.pipeline import Pipeline
 from serving.scheduling.pipeline.port import Port
+from serving.scheduling.pipeline.together import TogetherClaim
 from serving.scheduling.scheduler import Scheduler
+from serving.scheduling.sheaf import Sheaf
 from serving.scheduling.stages.scheduler import StageScheduler
 from serving.tensor import BF16, BYTES, FP32, BatchAxes, DType, Signature, Tensor, TensorSpec
 
@@ -51,7 +55,8 @@ class Bench:
         arena = Arena(1 << 24)
         self.scheduler = Scheduler(arena)
         told = Description("m:net", 4, free, batch, 32, "", generation=9)
-        self.line = Line(5, told, LineSettings(), True, arena)
+        rows = 1 if axes == (0, 0) else 2
+        self.line = Line(5, told, LineSettings(), True, arena, None, rows)
         self.scheduler.add_line(self.line)
         base = Description(
             "m", 4, Signature((), ()), BatchAxes.refused(""), 32, "mindspore_serving", generation=9
@@ -104,7 +109,7 @@ async def test_request_is_a_ticket_of_the_model_with_its_names_order_and_terms()
         [[0.0, 1.0, 2.0]],
     ]
     asked = ticket.request
-    assert (asked.id, asked.priority, asked.servable, asked.version) == ("r", 2, "m", 4)
+    assert (asked.id, asked.priority, asked.servable) == ("r", 2, "m")
     assert (bench.line.waiting, bench.counted()) == (1, (1, 0, 1, [], []))
     bench.scheduler.abandon(ticket)
     assert (bench.line.waiting, bench.counted()) == (0, (1, 0, 0, ["cancelled"], []))
@@ -221,3 +226,129 @@ async def test_drain_waits_for_tickets_and_leaves_late_ones_to_their_line() -> N
     assert not ticket.closed
     bench.scheduler.abandon(ticket)
     await bench.pipeline.drain(20.0)  # at once: nothing is under way
+
+
+# -- callers who come together --------------------------------------------------------------------
+
+Heard = list[tuple[int, int, InferResponse | BaseException]]
+
+
+def together(
+    bench: Bench, callers: int, method: str = "swapped", size: int = 1, **more: Any
+) -> tuple[TogetherClaim | None, Heard]:
+    """Bring so many callers, whose instances have shape [size,3] (size 1: [3])."""
+    heard: Heard = []
+    shape = (callers, 3) if size == 1 else (callers, size, 3)
+    asked = request(method, shape=shape)._replace(id="", priority=0, **more)
+    return bench.pipeline.take_rows(asked, lambda *told: heard.append(told)), heard
+
+
+def sheaf_of(claim: TogetherClaim | None) -> Sheaf:
+    assert claim is not None
+    assert claim.claim is not None
+    (sheaf,) = claim.claim.sheaves
+    return sheaf
+
+
+async def test_callers_come_as_rows_of_the_model_and_hear_what_the_method_answers() -> None:
+    bench = Bench(SWAPPED)
+    claim, heard = together(bench, 3)
+    sheaf = sheaf_of(claim)
+    assert [(t.name, t.shape) for t in sheaf.inputs] == [("x0", (3, 3)), ("x1", (3, 3))]
+    assert [t.array.ravel()[-1] for t in sheaf.inputs if t.array is not None] == [-8, 8]
+    assert (bench.line.waiting, bench.counted()) == (3, (3, 0, 3, [], []))
+    response, released = answer(3, 3)
+    sheaf.succeed(response)
+    ((first, count, found),) = heard
+    assert isinstance(found, InferResponse)
+    assert (first, count, found.servable, found.version) == (0, 3, "m", 4)
+    assert [(t.name, t.shape) for t in found.outputs] == [("p", (3, 3)), ("q", (3, 3))]
+    assert [t.array.max() for t in found.outputs if t.array is not None] == [11, 10]
+    assert (released, bench.counted()) == ([], (3, 3, 0, [], []))
+
+
+async def test_whole_instances_of_callers_stand_behind_one_another() -> None:
+    bench = Bench(SWAPPED, axes=WHOLE)
+    claim, heard = together(bench, 2, size=2)
+    sheaf = sheaf_of(claim)
+    assert (sheaf.rows, sheaf.callers) == (4, 2)
+    assert [t.shape for t in sheaf.inputs] == [(4, 3), (4, 3)]
+    sheaf.succeed(answer(4, 3)[0])
+    ((_, _, found),) = heard
+    assert isinstance(found, InferResponse)
+    assert [t.shape for t in found.outputs] == [(2, 2, 3), (2, 2, 3)]
+    assert bench.counted() == (2, 2, 0, [], [])
+
+
+async def test_callers_hear_of_the_outputs_that_they_asked_for() -> None:
+    claim, heard = together(Bench(SWAPPED), 2, outputs=("q",))
+    sheaf_of(claim).succeed(answer(2, 3)[0])
+    ((_, _, found),) = heard
+    assert isinstance(found, InferResponse)
+    assert [t.name for t in found.outputs] == ["q"]
+
+
+async def test_caller_who_leaves_is_counted_and_hears_nothing() -> None:
+    bench = Bench(SWAPPED)
+    claim, heard = together(bench, 3)
+    assert claim is not None
+    for _ in range(2):  # the second time there is nobody
+        bench.pipeline.abandon_row(claim, 1)
+        assert (bench.line.waiting, bench.counted()) == (2, (3, 0, 2, ["cancelled"], []))
+    assert claim.claim is not None
+    singles = claim.claim.singles
+    for caller in (0, 2):
+        singles[caller].succeed(answer(1, 3)[0])
+    assert [(first, count) for first, count, _ in heard] == [(0, 1), (2, 1)]
+    assert bench.counted() == (3, 2, 0, ["cancelled"], [])
+    await bench.pipeline.drain(20.0)  # at once: nobody is under way
+
+
+async def test_caller_who_leaves_when_its_error_is_on_its_way_is_counted_once() -> None:
+    bench = Bench(SWAPPED)
+    claim, heard = together(bench, 2)
+    assert claim is not None
+    bench.scheduler.fail_line(bench.line, InternalError("it broke"))
+    bench.pipeline.abandon_row(claim, 0)
+    await asyncio.sleep(0)
+    assert [(first, count) for first, count, _ in heard] == [(0, 2)]
+    assert bench.counted() == (2, 0, 0, ["internal"], [])
+
+
+async def test_output_that_has_not_the_callers_rows_is_an_error_of_all() -> None:
+    bench = Bench(SWAPPED)
+    claim, heard = together(bench, 2)
+    response, released = answer(3, 3)
+    sheaf_of(claim).succeed(response)
+    ((_, count, found),) = heard
+    assert isinstance(found, InternalError)
+    assert (count, released, bench.counted()) == (2, ["once"], (2, 0, 0, ["internal"], []))
+
+
+async def test_callers_come_one_by_one_where_they_cannot_come_together() -> None:
+    bench = Bench(SWAPPED, TWICE, most=3)
+    assert together(bench, 2, "twice")[0] is None
+    assert together(bench, 4)[0] is None  # more than may be under way
+    assert together(bench, 2)[0] is not None
+    assert together(bench, 2)[0] is None
+    bench.claim()
+    with pytest.raises(Overloaded):
+        bench.claim()
+    frozen = Bench(SWAPPED, axes=WHOLE)
+    assert together(frozen, 2, size=3)[0] is None  # not the instance that the model has
+    assert frozen.counted() == (0, 0, 0, [], [])
+
+
+async def test_nothing_of_callers_who_have_heard_is_left_to_the_garbage_collector() -> None:
+    bench = Bench(SWAPPED)
+    claim, _ = together(bench, 2)
+    gc.collect()
+    gc.disable()
+    try:
+        sheaf_of(claim).succeed(answer(2, 3)[0])
+        claim = None
+        left = [kind for each in gc.get_objects() if (kind := type(each)) in (Sheaf, TogetherClaim)]
+        # The batch, which no run has taken here, still has the sheaf.
+        assert left == [Sheaf]
+    finally:
+        gc.enable()

@@ -95,6 +95,12 @@ def test_hidden_methods_are_there_if_asked_for_and_never_listed() -> None:
         build(CLASSIFY).description("@call_net_0")
 
 
+def test_hidden_methods_are_listed_where_a_servable_has_no_others() -> None:
+    pipeline = build(hidden=True)
+    assert pipeline.names == ("@call_net_0",)
+    assert pipeline.description(None).method == "@call_net_0"
+
+
 async def test_claim_answers_by_the_inputs_names_in_any_order() -> None:
     call = build(SWAP).claim(request("swap", y=2, x=1))
     assert not call.answer.done(), "nothing runs before it is committed"
