@@ -64,6 +64,11 @@ class AsyncLink:
         if not self.closed and busy_poll.look_out(self._poll):
             self._readable()
 
+    def hear_out(self) -> None:
+        """Take every message that is there, of a sender that is known to have ended."""
+        while not self.closed and self._poll(0):
+            self._readable()
+
     def close(self) -> None:
         """Hang up; ``on_close`` is not called for it."""
         if self.closed:
@@ -111,6 +116,9 @@ class AsyncLink:
         try:
             size = self._end.recv_into(self._buffer)
         except BlockingIOError:
+            return
+        except ConnectionResetError:
+            # The other side ended with something unread. What it said before comes after this.
             return
         except OSError:
             size = 0

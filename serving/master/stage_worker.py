@@ -248,11 +248,13 @@ class StageWorker:
 
     def _closed(self) -> None:
         """A link ended before the process did: it is dying, or must."""
+        self._control.hear_out()
         if not self.stopping:
             self._child.kill()
             self._lose()
 
     def _exited(self) -> None:
+        self._control.hear_out()
         if self.loss is None:
             self.loss = self._child.loss
         self._refuse(

@@ -318,6 +318,7 @@ class Worker:
 
     def _closed(self) -> None:
         """A link ended before the process did: it is dying, or must."""
+        self._control.hear_out()
         if not self.stopping:
             self._end()
 
@@ -326,6 +327,7 @@ class Worker:
         self._lose()
 
     def _exited(self) -> None:
+        self._control.hear_out()
         if self.loss is None:
             seen = self._child.loss
             self.loss = Loss(Cause.ENDED, seen.how) if self.stopping else seen

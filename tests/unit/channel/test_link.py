@@ -199,6 +199,34 @@ async def test_link_tells_the_end_of_its_peer_once_and_after_what_it_said(
     assert master.ends == 1
 
 
+async def test_link_hears_what_a_peer_said_that_ended_with_something_unread(
+    ends: tuple[Master, socket.socket],
+) -> None:
+    master, theirs = ends
+    master.link.send(Ping(1))
+    BlockingLink(theirs).send(Pong(1))
+    theirs.close()  # the ping is unread: the kernel tells of that before it hands out the answer
+    await until(lambda: master.ends, "the end of file")
+    assert master.heard == [Pong(1)]
+    assert master.ends == 1
+
+
+async def test_link_heard_out_has_told_all_and_its_end_at_once(
+    ends: tuple[Master, socket.socket],
+) -> None:
+    master, theirs = ends
+    worker = BlockingLink(theirs)
+    for serial in (1, 2, 3):
+        worker.send(Pong(serial))
+    master.link.send(Ping(1))
+    theirs.close()
+    master.link.hear_out()
+    assert master.heard == [Pong(1), Pong(2), Pong(3)]
+    assert master.ends == 1
+    master.link.hear_out()
+    assert master.ends == 1
+
+
 async def test_link_survives_sending_to_a_peer_that_has_just_gone(
     ends: tuple[Master, socket.socket],
 ) -> None:

@@ -1,8 +1,14 @@
-"""A worker that sends what is no message is ended: nobody can tell what else it has damaged."""
+"""Workers that end badly, played by a program.
+
+One that sends what is no message is ended: nobody can tell what else it has damaged. One that lost
+its device has said so, however its end is noticed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +20,7 @@ from serving.errors import Unavailable
 from serving.master.places import Place
 from serving.master.worker import UnreadyWorker, Worker, WorkerSpec
 from serving.scheduling.slot import Slot
+from serving.scheduling.suspicion import Cause, Loss
 
 BROKEN = """#!{python}
 import os, signal, socket, sys
@@ -27,6 +34,22 @@ BlockingLink(control).send(Hello(PROTOCOL, os.getpid(), {{}}))
 control.recv(4096)
 {where}.send({data!r})
 signal.pause()
+"""
+
+LOST = """#!{python}
+import os, socket, sys
+from serving.channel.link import BlockingLink
+from serving.channel.messages import PROTOCOL, DeviceGone, Hello
+
+told = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+control = socket.socket(fileno=int(told["--control-fd"]))
+run = socket.socket(fileno=int(told["--run-fd"]))
+link = BlockingLink(control)
+link.send(Hello(PROTOCOL, os.getpid(), {{}}))
+control.recv(4096)
+link.send(DeviceGone("it fell off the bus"))
+run.close()
+os._exit(75)
 """
 
 
@@ -58,10 +81,10 @@ async def test_worker_that_does_not_start_has_last_words_without_paths(tmp_path:
     assert str(error.value) == "a worker did not start: cannot open …: gone"
 
 
-def broken(folder: Path, where: str, data: bytes) -> WorkerSpec:
-    """Write an interpreter that stands for a worker whose memory is damaged."""
+def played(folder: Path, text: str, **values: object) -> WorkerSpec:
+    """Write an interpreter that stands for a worker."""
     program = folder / "python"
-    program.write_text(BROKEN.format(python=sys.executable, where=where, data=data))
+    program.write_text(text.format(python=sys.executable, **values))
     program.chmod(0o755)
     return WorkerSpec("cpu-0", Place(interpreter=str(program)))
 
@@ -72,10 +95,34 @@ async def test_worker_that_sends_what_is_no_message_is_ended(
     tmp_path: Path, where: str, data: bytes
 ) -> None:
     events = Events()
-    worker = await UnreadyWorker(broken(tmp_path, where, data), events, events).start(20)
+    worker = await UnreadyWorker(
+        played(tmp_path, BROKEN, where=where, data=data), events, events
+    ).start(20)
     async with asyncio.timeout(10):
         await worker.unload(7)  # never answered: it sets the worker raving
         await worker.gone.wait()
     assert worker.returncode == -signal.SIGKILL
     # Memory that it was lent may be used again only after the second.
+    assert events.told == ["lost", "reaped"]
+
+
+@pytest.mark.parametrize("unread", [False, True], ids=["all read", "something unread"])
+@pytest.mark.parametrize("first", ["control", "run", "exit"])
+async def test_worker_that_said_that_its_device_is_lost_is_lost_for_that(
+    tmp_path: Path, first: str, unread: bool
+) -> None:
+    """Whichever sign of its end is seen first: they come together on a busy machine."""
+    events = Events()
+    worker = await UnreadyWorker(played(tmp_path, LOST), events, events).start(20)
+    for _ in range(1 + unread):
+        worker.ping()
+    with contextlib.suppress(ChildProcessError):  # gone, and still to be reaped
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    if first == "run":
+        worker.slots[0]._link.hear_out()
+    elif first == "exit":
+        worker._child._exited()
+    async with asyncio.timeout(10):
+        await worker.gone.wait()
+    assert worker.loss == Loss(Cause.DEVICE, "its device cpu was lost: it fell off the bus")
     assert events.told == ["lost", "reaped"]
