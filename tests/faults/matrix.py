@@ -228,8 +228,8 @@ class Trial:
         self._traffic.finish()
         known = {"answered", "refused", "503 draining"}
         assert set(self._traffic.ends) <= known, self._traffic.ends
-        until(lambda: not [p for p in self._family if _lives(p)], 3, "the end of all processes")
-        until(lambda: not names_of_servers() - self._named, 1, "an empty /dev/shm")
+        until(lambda: not [p for p in self._family if _lives(p)], 20, "the end of all processes")
+        until(lambda: not names_of_servers() - self._named, 15, "an empty /dev/shm")
 
     def _check_recovery(self, victim: psutil.Process) -> None:
         """Every request is answered rightly, by the same worker or by another in its place."""

@@ -23,7 +23,7 @@ from tests.server import ServerProcess, serving, until
 _CLIENTS = 12
 _SHAPE = (3, 64, 64)
 """48 KB: more than travels in a message between processes, so that memory is lent for it."""
-_BACK_S = 5.0
+_BACK_S = 20.0
 """It takes one second on an idle machine; the tests have company."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,9 @@ import psutil
 from tests.models import hang_at_load, mlp
 from tests.server import serving, until
 from tests.shared_objects import names_of_servers
+
+_LONGEST_S = 15.0
+"""A few hundredths where the machine is idle; beyond this nothing would end any more."""
 
 
 def _can_bind(port: int) -> bool:
@@ -41,11 +45,13 @@ def test_killed_master_leaves_no_process_port_or_segment(tmp_path: Path) -> None
         family = server.children()
         assert len(server.workers()) == 2
         server.process.kill()
-        server.process.wait(5)
-        until(lambda: _all_ended(family), 1.0, "the workers' end")
-        until(lambda: all(_can_bind(port) for port in ports), 1.0, "the ports")
+        killed = time.monotonic()
+        server.process.wait(20)
+        until(lambda: _all_ended(family), _LONGEST_S, "the workers' end")
+        until(lambda: all(_can_bind(port) for port in ports), _LONGEST_S, "the ports")
         # Other processes of the machine may come and go: only a name that lasts counts.
-        until(lambda: not names_of_servers() - named_before, 1.0, "an empty /dev/shm")
+        until(lambda: not names_of_servers() - named_before, _LONGEST_S, "an empty /dev/shm")
+        print(f"nothing left {time.monotonic() - killed:.2f} s after a kill -9")
 
 
 def test_killed_master_takes_a_hanging_trial_with_it(tmp_path: Path) -> None:
@@ -59,5 +65,5 @@ def test_killed_master_takes_a_hanging_trial_with_it(tmp_path: Path) -> None:
         until(lambda: trials() and "loading" in server.log(), 60, "a trial that loads")
         family = server.children()
         server.process.kill()
-        server.process.wait(5)
-        until(lambda: _all_ended(family), 1.0, "the trial's end")
+        server.process.wait(20)
+        until(lambda: _all_ended(family), _LONGEST_S, "the trial's end")

@@ -108,10 +108,10 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
         assert server.process.poll() is None
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(5) == 128 + signal.SIGTERM
-        assert time.monotonic() - began < 1
-        assert not isinstance(call.result(5), Answer)
-        until(lambda: not _lives(worker.pid), 1, "the worker's end")
+        assert server.process.wait(20) == 128 + signal.SIGTERM
+        assert time.monotonic() - began < 5  # a run that is waited for would end after minutes
+        assert not isinstance(call.result(20), Answer)
+        until(lambda: not _lives(worker.pid), 10, "the worker's end")
 
 
 def _begin_run(

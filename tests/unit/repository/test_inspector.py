@@ -208,7 +208,7 @@ async def test_inspector_cancelled_over_one_file_can_be_asked_about_the_next(
 
 async def test_inspector_waits_for_a_helper_that_makes_progress(helper: str) -> None:
     steps: list[str] = []
-    async with inspector.Inspector(timeout_s=2.5, module=helper) as asked:
+    async with inspector.Inspector(timeout_s=3.5, module=helper) as asked:
         found = await asked.inspect(Question(Path("/models/patient")), steps.append)
     assert found.detail == "patient"
     assert steps == ["step 0", "step 1", "step 2", "step 3"]
@@ -217,8 +217,8 @@ async def test_inspector_waits_for_a_helper_that_makes_progress(helper: str) -> 
 async def test_inspector_ends_a_helper_that_makes_no_more_progress(
     helper: str, tmp_path: Path
 ) -> None:
-    found = await look(helper, "tiring", "after", timeout_s=2.5)
-    assert "gave no sign of life for 2.5 s" in found["tiring"].reason
+    found = await look(helper, "tiring", "after", timeout_s=3.5)
+    assert "gave no sign of life for 3.5 s" in found["tiring"].reason
     assert found["after"].runnable
     assert_gone(started(tmp_path))
 
