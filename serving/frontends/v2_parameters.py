@@ -16,6 +16,7 @@ Scalar = str | int | float | bool
 
 _MAX_TIMEOUT_US = 24 * 3600 * 1_000_000
 _MAX_PRIORITY = 2**31 - 1
+_EMPTY_FINAL = "triton_enable_empty_final_response"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ def understand(given: Mapping[str, Scalar], where: str = "parameters") -> Parame
     what can be no method, and Unimplemented for what this server knows of and does not do.
     """
     custom = dict(given)
+    # Triton's clients ask so for an empty message behind the last of many answers to a request;
+    # here every answer is the last, and says so.
+    boolean(custom.pop(_EMPTY_FINAL, False), f"{where}.{_EMPTY_FINAL}")
     for name in custom:
         if name == "headers" or name.startswith("triton_"):
             raise InvalidRequest(

@@ -104,6 +104,23 @@ def test_tritonclient_gets_the_engines_bits(told: dict[str, Any], rows: dict[str
     assert told["no outputs named"][2][:16] == np.int64(5).tobytes().hex()
 
 
+def test_tritonclient_has_answers_to_a_stream_in_its_order(
+    told: dict[str, Any], rows: dict[str, Any]
+) -> None:
+    if not told["kind"].startswith("grpc"):
+        pytest.skip("only gRPC has streams")
+    image = rows["image"]
+    first, second, error, last = told["stream"]
+    for number, answer, part in (
+        (0, first, image[:1]),
+        (1, second, image[1:3]),
+        (3, last, image[3:]),
+    ):
+        assert answer == [f"s-{number}", True, wanted("digits", "image", part, ["label"])[0]]
+    assert error.startswith("inputs.image")
+    assert "[5,1,7,8]" in error
+
+
 def test_readme_example_with_tritonclient_prints_what_it_says(server: ServerProcess) -> None:
     text = (SERVABLES.parent / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

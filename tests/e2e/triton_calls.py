@@ -15,6 +15,7 @@ import importlib.metadata
 import inspect
 import json
 import sys
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,24 @@ class Caller:
             outputs = [self._module.InferRequestedOutput(o, **option) for o in outputs]
         return await self.call("infer", model, [tensor], outputs=outputs, **how)
 
+    async def stream(self, model: str, name: str, arrays: Sequence[Any], output: str) -> list[Any]:
+        """Send arrays one behind the other on one call; return outputs, and the texts of errors."""
+        requests = []
+        for number, array in enumerate(arrays):
+            tensor = self._module.InferInput(name, list(array.shape), "FP32")
+            tensor.set_data_from_numpy(array)
+            asked = {"model_name": model, "inputs": [tensor], "request_id": f"s-{number}"}
+            requests.append({**asked, "enable_empty_final_response": True})
+        if self.kind == "grpc.aio":
+            told = [each async for each in self._client.stream_infer(_each(requests))]
+        else:
+            told = []
+            self._client.start_stream(lambda result, error: told.append((result, error)))
+            for request in requests:
+                self._client.async_stream_infer(**request)
+            self._client.stop_stream()  # waits for the answers
+        return [_streamed(result, error, output) for result, error in told]
+
     async def refusal(self, method: str, *args: Any) -> list[str | None]:
         """Return status and text of the error that a call must meet."""
         try:
@@ -60,6 +79,19 @@ class Caller:
 
     async def close(self) -> None:
         await self.call("close")
+
+
+async def _each(requests: Sequence[Any]) -> AsyncIterator[Any]:
+    for request in requests:
+        yield request
+
+
+def _streamed(result: Any, error: Any, output: str) -> Any:
+    if error is not None:
+        return error.message()
+    head = result.get_response()
+    final = head.parameters["triton_final_response"].bool_param
+    return [head.id, final, plain(result.as_numpy(output))]
 
 
 def plain(array: Any) -> Any:
@@ -103,6 +135,9 @@ async def calls(caller: Caller, rows: Any) -> dict[str, Any]:
     told["unknown model"] = await caller.refusal("infer", "digit", "image", image, True)
     told["unknown metadata"] = await caller.refusal("metadata", "get_model_metadata", "digit")
     told["wrong shape"] = await caller.refusal("infer", "digits", "image", image[:, :, :7], True)
+    if caller.kind.startswith("grpc"):
+        arrays = [image[:1], image[1:3], image[:, :, :7], image[3:]]
+        told["stream"] = await caller.stream("digits", "image", arrays, "label")
     return told
 
 

@@ -44,7 +44,7 @@ class Inference:
     def begin(self) -> None:
         """Hold off the end of a drain until ``end``; raises Unavailable when one has begun."""
         if self._draining:
-            raise Unavailable("the server is shutting down", code="draining", retry_after_s=5.0)
+            raise draining()
         self.under_way += 1
 
     def end(self) -> None:
@@ -99,6 +99,11 @@ class Inference:
     def on_thread(self, work: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Run work on one of the front end's threads."""
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+
+def draining() -> Unavailable:
+    """Return what calls are told that come while the server stops."""
+    return Unavailable("the server is shutting down", code="draining", retry_after_s=5.0)
 
 
 def unary(

@@ -68,6 +68,7 @@ class GrpcFrontEnd:
         self._server: LaneServer | GrpcioServer | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._inference: Inference | None = None
+        self._v2: InferenceService | None = None
         self._health: HealthService | None = None
         self._reflection: ReflectionService | None = None
         self.port = 0
@@ -77,13 +78,14 @@ class GrpcFrontEnd:
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc-codec")
         server = self._engine(threads)
         self._inference = Inference(self._plane, threads)
+        self._v2 = InferenceService(self._plane, self._inference, self._regions)
         self._health = HealthService(self._plane)
         self._reflection = ReflectionService(
             (v1_service.NAME, service.NAME, ms_service.NAME, *tf_service.NAMES, health.NAME)
         )
         # Looked through in this order for every call, so inference comes first.
         for each in (
-            InferenceService(self._plane, self._inference, self._regions),
+            self._v2,
             V1Service(self._plane, self._inference),
             MindSporeService(self._plane, self._inference, self._regions),
             TensorFlowService(self._plane, self._inference, self._settings.max_request_mb << 20),
@@ -103,12 +105,16 @@ class GrpcFrontEnd:
         """Refuse new inference, let what runs end, close; cancel what is left at the deadline.
 
         Health says NOT_SERVING from here on; its watchers and reflection streams are ended.
+        So are streams of inference, once what they have asked is answered.
         """
-        if self._server is None or not (self._inference and self._health and self._reflection):
+        if self._server is None or not (self._inference and self._v2):
             return
+        assert self._health is not None
+        assert self._reflection is not None
         deadline = time.monotonic() + deadline_s
         self._health.drain()
         self._reflection.drain()
+        self._v2.drain()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._inference.drain(), deadline_s)
         # gRPC cancels calls that cross its stop on the wire, and clients do not try again on

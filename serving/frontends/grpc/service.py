@@ -21,6 +21,7 @@ from serving.frontends.grpc.memory_calls import MemoryCalls
 from serving.frontends.grpc.methods import Context, DirectContext, Finish, Methods, Running
 from serving.frontends.grpc.repository_calls import RepositoryCalls
 from serving.frontends.grpc.status import outcome
+from serving.frontends.grpc.stream_infer import StreamInfer
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.method import of_model, split
 from serving.frontends.shared_memory import gate
@@ -68,7 +69,13 @@ class InferenceService:
             **MemoryCalls(self._regions).calls(),
         }
         direct = {"ModelInfer": self._begin_infer}
-        return unary(NAME, calls, outcome, self._plane, direct, views=direct)
+        methods = unary(NAME, calls, outcome, self._plane, direct, views=direct)
+        self._stream = StreamInfer(methods[f"/{NAME}/ModelInfer"].behaviour)
+        return {**methods, f"/{NAME}/ModelStreamInfer": self._stream.method()}
+
+    def drain(self) -> None:
+        """Let calls that stay open end, once what they have asked is answered."""
+        self._stream.drain()
 
     async def _server_live(self, _data: bytes, _context: Context) -> bytes:
         return v2_codec.to_bytes(pb.ServerLiveResponse(live=self._plane.live()))

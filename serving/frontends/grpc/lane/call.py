@@ -6,6 +6,7 @@ It stands where grpcio has its ``ServicerContext``, so that services need not kn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -30,7 +31,7 @@ _log = logging.getLogger("serving.frontends.grpc")
 class Call:
     """Made by ``Streams`` once there is something to run; event loop only."""
 
-    __slots__ = ("_begun", "_method", "_over", "_stream", "_streams", "_task", "_wake")
+    __slots__ = ("_begun", "_come", "_gone", "_method", "_over", "_stream", "_streams", "_task")
 
     def __init__(self, streams: Streams, stream: Stream, method: Method) -> None:
         self._streams = streams
@@ -38,7 +39,8 @@ class Call:
         self._method = method
         self._begun: Begun | None = None
         self._task: asyncio.Task[None] | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self._come: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
         self._over = False
 
     # -- what a method may ask -------------------------------------------------------------------
@@ -108,11 +110,13 @@ class Call:
 
     def feed(self) -> None:
         """Look at the inbox: messages came, or their end."""
-        self._awake()
+        come, self._come = self._come, None
+        _wake(come)
 
     def sent(self) -> None:
         """Go on: what was to be sent is on its way."""
-        self._awake()
+        gone, self._gone = self._gone, None
+        _wake(gone)
 
     def abandon(self) -> None:
         """Stop: nobody waits any more."""
@@ -170,8 +174,9 @@ class Call:
         else:
             request = self._read(await self._unpacked(message))
         if self._method.response_streaming:
-            async for response in self._method.behaviour(request, self):
-                await self._send(self._write(response))
+            async with contextlib.aclosing(self._method.behaviour(request, self)) as responses:
+                async for response in responses:
+                    await self._send(self._write(response))
             self._fail(StatusCode.OK, "")
         else:
             answer = self._write(await self._method.behaviour(request, self))
@@ -190,13 +195,15 @@ class Call:
                     raise BadMessage(StatusCode.INTERNAL, "the request ended within a message")
                 return
             else:
-                await self._woken()
+                self._come = asyncio.get_running_loop().create_future()
+                await self._come
 
     async def _send(self, message: bytes) -> None:
         if not self._over:
             self._streams.send(self._stream, message)
         while self._stream.outbox:
-            await self._woken()
+            self._gone = asyncio.get_running_loop().create_future()
+            await self._gone
 
     async def _unpacked(self, message: Packed) -> bytes:
         arguments = message, self._stream.head.encoding, self._streams.shared.limit_bytes
@@ -219,11 +226,7 @@ class Call:
         write = self._method.write
         return bytes(response if write is None else write(response))
 
-    async def _woken(self) -> None:
-        self._wake = asyncio.get_running_loop().create_future()
-        await self._wake
 
-    def _awake(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None and not wake.done():
-            wake.set_result(None)
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
