@@ -13,6 +13,11 @@ SERVABLES = Path(__file__).parents[2] / "servables"
 
 
 def healthy(port: int) -> bool:
+    """Return whether one of the checks is passed that fail a container only if all of them fail."""
+    return any(passes(port) for _ in range(3))
+
+
+def passes(port: int) -> bool:
     _, *arguments = health_check()
     done = subprocess.run(
         [sys.executable, *arguments], env={"SERVING_REST_PORT": str(port)}, capture_output=True,

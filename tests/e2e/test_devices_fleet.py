@@ -275,14 +275,14 @@ def first_made_up() -> float:
 
 
 def test_lone_caller_is_answered_by_the_fastest_device_and_load_by_all(tmp_path: Path) -> None:
-    path = model(tmp_path, sleep_ms={"cpu": 30, "gpu": 3})
+    path = model(tmp_path, sleep_ms={"cpu": 200, "gpu": 3})
     with fleet(0, places(1, *gpus(0))) as running:
         line = running.open(path, AXES, LineSettings(8), backend="stub", kinds=("cpu", "gpu"))
         before = len(tally(tmp_path))
         for _ in range(20):
             check(running, line, [1])
         alone = Counter(by for by, _ in tally(tmp_path)[before:])
-        assert alone["cpu"] <= 2  # that is how it was found out
+        assert alone["cpu"] <= 4  # that is how it was found out
         before = len(tally(tmp_path))
         check(running, line, [1] * 100)
         together = tally(tmp_path)[before:]

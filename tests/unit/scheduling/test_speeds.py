@@ -12,7 +12,7 @@ from serving.scheduling.speeds import Speeds
 def learned(**row_ms: float) -> Speeds:
     speeds = Speeds()
     for kind, ms in row_ms.items():
-        for rows in (1, 4):
+        for rows in (1, 4, 2):
             speeds.ran(kind, rows, rows * ms / 1e3)
     return speeds
 
@@ -21,6 +21,28 @@ def test_kind_that_never_ran_is_tried_with_a_whole_batch() -> None:
     speeds = learned(gpu=1)
     assert speeds.row_s("cpu") == 0.0
     assert speeds.share("cpu", 32, 1) == 32
+
+
+def test_kind_is_judged_by_the_best_of_its_first_runs() -> None:
+    """The first waits for kernels that are compiled, or for a machine that does something else."""
+    speeds = learned(cpu=8)
+    for ms in (500, 1):
+        speeds.ran("gpu", 1, ms / 1e3)
+        assert speeds.row_s("gpu") == 0.0
+    speeds.ran("gpu", 1, 3e-3)
+    assert speeds.row_s("gpu") == 1e-3
+
+
+def test_verdict_that_was_wrong_is_found_out() -> None:
+    speeds = learned(gpu=30, cpu=8)
+    runs = 0
+    while speeds.row_s("gpu") > speeds.row_s("cpu"):
+        speeds.ran("cpu", 1, 8e-3)
+        runs += 1
+    assert 100 < runs < 1000
+    assert speeds.share("gpu", 32, 1) == 9  # what it was told to take is no guess
+    speeds.ran("gpu", 1, 30e-3)
+    assert 29e-3 < speeds.row_s("gpu") < 31e-3
 
 
 def test_share_is_what_takes_as_long_as_a_batch_on_the_fastest() -> None:
