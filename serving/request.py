@@ -17,10 +17,10 @@ class Description:
     """What a caller may know of one version of a servable: enough to decode its requests.
 
     ``generation`` tells one loading of a version from another; ``labels`` are all that stand for
-    versions of the servable now. ``method`` is the name of the
-    pipeline that is described, empty for a model itself, and ``methods`` are all that the version
-    offers. A pipeline takes and gives values whose types the signature may leave open (``ANY``,
-    shape None); axis 0 of each of its tensors counts instances.
+    versions of the servable now. ``method`` is the name of the pipeline that is described, empty
+    for a model itself, and ``methods`` are all that the version offers. ``class_labels`` name the
+    classes that elements of an output stand for. A pipeline takes and gives values whose types the
+    signature may leave open (``ANY``, shape None); axis 0 of each of its tensors counts instances.
     """
 
     servable: str
@@ -36,6 +36,7 @@ class Description:
     method: str = ""
     methods: Tuple[str, ...] = ()
     labels: Mapping[str, int] = field(default_factory=dict)
+    class_labels: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
 
 
 class FileSpan(NamedTuple):

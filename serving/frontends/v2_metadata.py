@@ -13,7 +13,7 @@ from serving.tensor import TensorSpec
 
 NAME = "serving"
 EXTENSIONS = (
-    "binary_tensor_data", "model_configuration", "model_repository", "parameters",
+    "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters",
     "schedule_policy", "statistics",
 )  # fmt: skip
 

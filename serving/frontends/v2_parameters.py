@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serving.errors import InvalidRequest, Unimplemented
+from serving.errors import InvalidRequest
 from serving.frontends.method import checked
 
 Scalar = str | int | float | bool
@@ -42,8 +42,8 @@ NONE = Parameters()
 def understand(given: Mapping[str, Scalar], where: str = "parameters") -> Parameters:
     """Sort out a request's parameters.
 
-    Raises InvalidRequest for a wrong type or a name that is reserved for servers, NotFound for
-    what can be no method, and Unimplemented for what this server knows of and does not do.
+    Raises InvalidRequest for a wrong type or a name that is reserved for servers, and NotFound for
+    what can be no method.
     """
     custom = dict(given)
     # Triton's clients ask so for an empty message behind the last of many answers to a request;
@@ -90,16 +90,17 @@ def _sequence(custom: dict[str, Scalar], where: str) -> str:
     return str(number) if (number := integer(key, f"{where}.sequence_id", 2**64 - 1)) else ""
 
 
-def refuse_tensor_parameters(given: Mapping[str, Scalar], where: str) -> None:
-    """Raise Unimplemented for a tensor's parameters that would change its meaning.
+def refuse_input_parameters(given: Mapping[str, Scalar], where: str) -> None:
+    """Raise InvalidRequest for an input's parameters that only outputs have.
 
     Those about shared memory are left to ``serving.frontends.shared_memory``.
     """
-    if "classification" in given:
-        raise Unimplemented(
-            "the classification extension is not offered here",
+    if given.get("classification"):
+        raise InvalidRequest(
+            "only outputs have classes",
+            code="bad_parameter",
             where=f"{where}.classification",
-            fix="ask for the output and take its largest elements",
+            fix="say it in the parameters of a wanted output",
         )
 
 

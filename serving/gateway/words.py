@@ -67,6 +67,7 @@ def description_to_json(known: Description) -> dict[str, Any]:
         "method": known.method,
         "methods": list(known.methods),
         "labels": dict(known.labels),
+        "class_labels": {name: list(labels) for name, labels in known.class_labels.items()},
     }
 
 
@@ -77,6 +78,7 @@ def description_from_json(data: Mapping[str, Any]) -> Description:
     told["batch"] = BatchAxes.from_json(told["batch"])
     told["versions"] = tuple(told["versions"])
     told["methods"] = tuple(told["methods"])
+    told["class_labels"] = {n: tuple(labels) for n, labels in told["class_labels"].items()}
     return Description(**told)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from serving.definition import Definition
 from serving.lifecycle.member import Member
 from serving.lifecycle.state import State, move
+from serving.repository.class_labels import ClassLabels
 from serving.repository.example import Example
 from serving.repository.observation import Source
 from serving.repository.settings import ServableSettings
@@ -61,6 +62,11 @@ class Version:
     def example(self) -> Example | None:
         """The request that lies beside it, if one does."""
         return None if self.source is None else self.source.example
+
+    @property
+    def class_labels(self) -> ClassLabels:
+        """The names of classes that elements of its outputs stand for."""
+        return () if self.source is None else self.source.class_labels
 
     @property
     def said(self) -> str:

@@ -113,6 +113,7 @@ class Opener:
             platform=platform,
             details=_model_details(version, member, platform),
             generation=version.generation,
+            class_labels=dict(version.class_labels),
         )
         line = Line(
             member.model,

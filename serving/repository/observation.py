@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serving.errors import ConfigError
 from serving.repository import labels
+from serving.repository.class_labels import ClassLabels
 from serving.repository.example import Example
 from serving.repository.scanner import RepositoryScan, ServableScan, VersionScan, scan
 from serving.repository.settings import DEFAULT_SETTINGS, ServableSettings
@@ -48,6 +49,7 @@ class Source:
     settings: ServableSettings
     triton: TritonFolder | None = None
     example: Example | None = None
+    class_labels: ClassLabels = ()
     code: Path | None = None
     folder: Path = Path()
 
@@ -158,6 +160,7 @@ def _offer(
             settings,
             servable.triton,
             servable.example,
+            servable.class_labels,
             servable.code,
             root / servable.name,
         )

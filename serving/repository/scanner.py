@@ -15,6 +15,7 @@ from pathlib import Path
 
 from serving.errors import ConfigError
 from serving.repository import layout, names
+from serving.repository.class_labels import ClassLabels, read_class_labels
 from serving.repository.example import Example, read_example
 from serving.repository.layout import Entry, Kind, Listing, ServableLayout
 from serving.repository.model_file import Choice, choose_bare, choose_model, nested_model
@@ -57,6 +58,7 @@ class ServableScan:
     notes: tuple[str, ...] = ()
     triton: TritonFolder | None = None
     example: Example | None = None
+    class_labels: ClassLabels = ()
     code: Path | None = None
 
     @property
@@ -144,7 +146,7 @@ class _Scanner:
             )
         found = layout.read_root(entries)
         notes = found.notes + _version_itself(self._root, found.bare)
-        servables = [self._with_example(self._servable(name)) for name in found.folders]
+        servables = [self._with_files(self._servable(name)) for name in found.folders]
         servables += [self._bare(name, choose_bare(files)) for name, files in found.bare]
         servables += [ServableScan(name, reason=reason) for name, reason in found.refused]
         servables.sort(key=lambda s: s.name)
@@ -213,10 +215,15 @@ class _Scanner:
             return VersionScan(number, place, None, reason)
         return VersionScan(number, place, home)
 
-    def _with_example(self, found: ServableScan) -> ServableScan:
+    def _with_files(self, found: ServableScan) -> ServableScan:
+        """Add what lies beside a servable's versions and concerns its callers."""
         folder = (self._root / found.name).resolve()
         example, notes = read_example(folder, found.name, self._root)
-        return replace(found, example=example, notes=(*found.notes, *notes))
+        labels: ClassLabels = ()
+        if found.triton is not None:
+            labels, more = read_class_labels(found.triton, folder, found.name, self._root)
+            notes += more
+        return replace(found, example=example, class_labels=labels, notes=(*found.notes, *notes))
 
     def _versions(
         self,

@@ -42,8 +42,10 @@ def effective_config(
     formats = {tensor.name: tensor.format for tensor in written.input}
     for spec in signature.inputs:
         config.input.add(format=formats.get(spec.name, 0), **_tensor(spec, config.max_batch_size))
+    labels = {tensor.name: tensor.label_filename for tensor in written.output}
     for spec in signature.outputs:
-        config.output.add(**_tensor(spec, config.max_batch_size))
+        tensor = _tensor(spec, config.max_batch_size)
+        config.output.add(label_filename=labels.get(spec.name, ""), **tensor)
     _set_versions(config.version_policy, settings)
     if batch.batched:
         queue = config.dynamic_batching

@@ -212,10 +212,6 @@ _REMARKS: tuple[Rule, ...] = (
         "input optional: every request must bring every input",
     ),
     (
-        _tensor_has("label_filename", ("output",)),
-        "output label_filename: values are answered, classification with labels is not offered",
-    ),
-    (
         _has("optimization"),
         "optimization: ONNX Runtime's own defaults are used",
     ),

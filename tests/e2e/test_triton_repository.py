@@ -140,6 +140,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     configure(root / "mixing", "max_batch_size: 8")
     models.mlp_external_data(root / "external/1/model.onnx/model.onnx")
     configure(root / "external", 'name: "external" max_batch_size: 8')
+    models.identity(root / "labelled/1/model.onnx", "FP32", ("n", 3))
+    configure(
+        root / "labelled",
+        'max_batch_size: 8 output { name: "y" dims: [ 3 ] label_filename: "names.txt" }',
+    )
+    (root / "labelled/names.txt").write_text("cat\nfür: dog\n")
     times(root / "all", "version_policy: { all { } }", 1, 2, 3)
     times(root / "specific", "version_policy { specific { versions: [ 1, 2, 7 ] } }", 1, 2, 3)
     times(root / "nowhere", "version_policy { specific { versions: [ 9 ] } }", 1)
@@ -203,6 +209,31 @@ def test_simple_string_adds_and_subtracts_numerals(told: dict[str, Any]) -> None
 def test_simple_identity_gives_strings_back(told: dict[str, Any]) -> None:
     assert told["simple_identity"]["OUTPUT0"] == ["0", "1", "2", "3", "4", "5"]
     assert told["simple_identity"]["shapes"] == {"OUTPUT0": [2, 3]}
+
+
+def test_classes_have_the_names_that_lie_beside_the_versions(told: dict[str, Any]) -> None:
+    answer = told["labelled"]
+    assert answer["shapes"] == {"y": [2, 2]}
+    assert answer["y"] == [
+        "3.000000:1:für: dog", "2.000000:2", "9.000000:0:cat", "8.000000:1:für: dog",
+    ]  # fmt: skip
+    assert "output 'OUTPUT0' holds strings, which have no largest" in told["labelled badly"]
+
+
+def test_classes_over_json(server: ServerProcess) -> None:
+    body = {
+        "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 3, 2]}],
+        "outputs": [{"name": "y", "parameters": {"classification": 1}}],
+    }
+    for _ in range(2):  # the second time the body is known
+        status, told = server.post("/v2/models/labelled/infer", body)
+        (output,) = told["outputs"]
+        assert (status, output) == (
+            200,
+            {"name": "y", "datatype": "BYTES", "shape": [1, 1], "data": ["3.000000:1:für: dog"]},
+        )
+    del body["outputs"]
+    assert server.post("/v2/models/labelled/infer", body)[1]["outputs"][0]["data"] == [1, 3, 2]
 
 
 def test_a_size_that_varies_takes_what_comes(told: dict[str, Any]) -> None:

@@ -92,6 +92,22 @@ def ask(module: Any, client: Any) -> dict[str, Any]:
         "narrow refused": refusal(
             lambda: infer(module, client, "narrow", {"x": np.ones((2, 5), np.float32)})
         ),
+        "labelled": infer(
+            module,
+            client,
+            "labelled",
+            {"x": np.array([[1, 3, 2], [9, 8, 7]], np.float32)},
+            outputs=[module.InferRequestedOutput("y", class_count=2)],
+        ),
+        "labelled badly": refusal(
+            lambda: infer(
+                module,
+                client,
+                "simple_identity",
+                {"INPUT0": texts(numbers([1, 2]))},
+                outputs=[module.InferRequestedOutput("OUTPUT0", class_count=2)],
+            )
+        ),
         "asserted": infer(module, client, "asserted", {"x": numbers([2, 3]).astype(np.float32)}),
         "all": infer(module, client, "all", {"x": x}),
         "all 1": infer(module, client, "all", {"x": x}, model_version="1"),

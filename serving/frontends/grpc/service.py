@@ -12,6 +12,7 @@ from typing import NamedTuple
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
 from serving.frontends import v2_metadata, v2_statistics
+from serving.frontends.classification import Classes
 from serving.frontends.grpc import v2_codec, wire
 from serving.frontends.grpc.calls import REQUEST_ID, Inference, request_id, unary
 from serving.frontends.grpc.exchange import Exchange
@@ -40,6 +41,7 @@ class _Decoded(NamedTuple):
     request: InferRequest
     description: Description
     sharing: Sharing | None = None
+    classes: Classes | None = None
 
 
 class InferenceService:
@@ -125,10 +127,13 @@ class InferenceService:
             else:
                 decoded = self._decode(parcel, context)
             request = decoded.request
+            classes = decoded.classes
             encode = partial(v2_codec.encode, decoded.model)
+            if classes is not None:
+                encode = partial(encode, classes=classes)
             if decoded.sharing is not None:
                 shared, elsewhere = self._shared(decoded, decoded.sharing, context)
-                encode = partial(v2_codec.encode, decoded.model, shared=shared)
+                encode = partial(encode, shared=shared)
                 if elsewhere is not None:
                     request = request._replace(elsewhere=elsewhere)
                 elif shared.input_bytes > ON_LOOP_BYTES:
@@ -136,7 +141,8 @@ class InferenceService:
                 else:
                     request = shared.fill(request)
             response = await inference.answer(request)
-            return await inference.encode(response, encode, v2_codec.HEAVY_BYTES)
+            slow = classes is not None
+            return await inference.encode(response, encode, v2_codec.HEAVY_BYTES, slow=slow)
         finally:
             inference.end()
 
@@ -171,6 +177,8 @@ class InferenceService:
                 encode = partial(v2_codec.encode, known.model)
                 return Exchange(self._inference, request, encode, v2_codec.HEAVY_BYTES, finish)
         decoded = self._decode(parcel, context)
+        if decoded.classes is not None:
+            return None
         request = decoded.request
         encode = partial(v2_codec.encode, decoded.model)
         if decoded.sharing is not None:
@@ -222,6 +230,7 @@ class InferenceService:
             # Reading the metadata costs as much as the parsing, so only where it is needed.
             id=message.id or request_id(context),
         )
-        if sharing is None:
+        classes = v2_codec.classes_of(message, description)
+        if sharing is None and classes is None:
             self._heads.learn(parcel, message, description, request)
-        return _Decoded(message.model_name, request, description, sharing)
+        return _Decoded(message.model_name, request, description, sharing, classes)

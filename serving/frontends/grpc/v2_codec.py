@@ -7,7 +7,7 @@ parameters: Triton's schedule policy, sequence, classification and shared memory
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from serving.frontends import (
     v2_parameters,
     version_name,
 )
+from serving.frontends.classification import Classes, count_of
 from serving.frontends.grpc import contents, wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.shared_memory import sharing
@@ -80,10 +81,9 @@ def decode(
     """Return the request; numeric raw inputs are views of ``raw``, in the signature's order.
 
     ``message`` is without raw contents, which are ``raw``. Inputs that lie in shared memory (see
-    ``sharing_of``) are without elements. ``now`` and ``deadline`` (the
-    call's own) are monotonic seconds; an earlier one set by the ``timeout`` parameter (µs)
-    wins. ``id`` is the request's, for a message without one. Raises InvalidRequest
-    and Unimplemented; sizes of axes are left to the data plane.
+    ``sharing_of``) are without elements. ``now`` and ``deadline`` (the call's own) are monotonic
+    seconds; an earlier one set by the ``timeout`` parameter (µs) wins. ``id`` is the request's, for
+    a message without one. Raises InvalidRequest; sizes of axes are left to the data plane.
     """
     version = version_number(message.model_version)
     parameters = v2_parameters.NONE
@@ -122,6 +122,21 @@ def method(message: pb.ModelInferRequest, named: str | None) -> str | None:
     return said or named
 
 
+def classes_of(message: pb.ModelInferRequest, description: Description) -> Classes | None:
+    """Return which outputs are wanted as classes, None for none; raises InvalidRequest.
+
+    Of a message that ``decode`` has read.
+    """
+    specs = {spec.name: spec for spec in description.signature.outputs}
+    counts: dict[str, int] = {}
+    for index, given in enumerate(message.outputs):
+        if given.parameters:
+            where = f"outputs[{index}].parameters"
+            if count := count_of(_scalars(given.parameters), specs[given.name], where):
+                counts[given.name] = count
+    return Classes(counts, description) if counts else None
+
+
 def sharing_of(message: pb.ModelInferRequest) -> Sharing | None:
     """Return what a message says of tensors in shared memory, None for nothing."""
     return sharing.given(
@@ -130,12 +145,19 @@ def sharing_of(message: pb.ModelInferRequest) -> Sharing | None:
     )
 
 
-def encode(model: str, response: InferResponse, shared: Shared | None = None) -> bytes:
+def encode(
+    model: str,
+    response: InferResponse,
+    shared: Shared | None = None,
+    classes: Classes | None = None,
+) -> bytes:
     """Return a serialised ModelInferResponse; nothing in it points into the response.
 
     ``model`` is the name that was asked for. Outputs that have a place in ``shared`` are written
-    there; raises InvalidRequest for one that does not fit.
+    there; raises InvalidRequest for one that does not fit, or has no ``classes``.
     """
+    if classes is not None:
+        response = classes.of(response)
     outputs = response.outputs
     start = head(
         model,
@@ -252,7 +274,9 @@ def _input(
     name, dtype = spec.name, spec.dtype
     where = f"inputs.{name}"
     if given.parameters:
-        _refuse_tensor_parameters(given.parameters, f"{where}.parameters")
+        scalars = _scalars(given.parameters)
+        v2_parameters.refuse_input_parameters(scalars, f"{where}.parameters")
+        _refuse_rest_parameters(scalars, f"{where}.parameters")
     if dtype is ANY:
         return _open_input(given, data, name, where)
     if given.datatype != dtype.name:
@@ -320,21 +344,12 @@ def _wanted(message: pb.ModelInferRequest, specs: tuple[TensorSpec, ...]) -> tup
         name, where = given.name, f"outputs[{index}]"
         fit.check_wanted(name, names, known, where)
         if given.parameters:
-            _refuse_tensor_parameters(given.parameters, f"{where}.parameters")
+            _refuse_rest_parameters(given.parameters, f"{where}.parameters")
         names.append(name)
     return tuple(names)
 
 
-def _refuse_tensor_parameters(given: Mapping[str, pb.InferParameter], where: str) -> None:
-    scalars = _scalars(given)
-    # A client that always writes the parameter says with 0 that it wants the plain output.
-    if scalars.get("classification") == 0:
-        del scalars["classification"]
-    v2_parameters.refuse_tensor_parameters(scalars, where)
-    _refuse_rest_parameters(scalars, where)
-
-
-def _refuse_rest_parameters(given: Mapping[str, v2_parameters.Scalar], where: str) -> None:
+def _refuse_rest_parameters(given: Container[str], where: str) -> None:
     for name in ("binary_data", "binary_data_output", "binary_data_size"):
         if name in given:
             raise InvalidRequest(

@@ -140,6 +140,8 @@ def cut(model: str, version: VersionName | None, head_bytes: int, recipe: Recipe
 
 def _is_plain(recipe: Recipe) -> bool:
     """Return whether nothing is asked for that concerns one request alone."""
+    if recipe.wanted.classes is not None:
+        return False
     asked = recipe.wanted.parameters
     urgent = asked.timeout_s is not None or asked.priority or asked.sequence
     return not urgent and not asked.custom and not asked.method

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from serving.errors import InvalidRequest, ServingError
 from serving.frontends import raw_tensor
+from serving.frontends.classification import Classes
 from serving.frontends.rest import json_answer, v2_answer
 from serving.frontends.rest.wire import Reply
 from serving.frontends.shared_memory.sharing import ON_LOOP_BYTES, Shared, Sharing
@@ -34,6 +35,7 @@ class V2Call(NamedTuple):
     id: str
     binary_default: bool
     binary: Mapping[str, bool]
+    classes: Classes | None = None
     sharing: Sharing | None = None
     shared: Shared | None = None
 
@@ -46,6 +48,8 @@ class V2Call(NamedTuple):
     def encodes_fast(self) -> bool:
         """Whether all outputs are binary, and none are strings: then they are only copied."""
         stored: Mapping[str, Any] = {}
+        if self.classes is not None:
+            return False
         if self.shared is not None:
             if self.shared.output_bytes > ON_LOOP_BYTES:
                 return False
@@ -68,6 +72,8 @@ class V2Call(NamedTuple):
         fit its place in shared memory.
         """
         (response,) = responses
+        if self.classes is not None:
+            response = self.classes.of(response)
         if self.shared is None and response.outputs:
             written = v2_answer.write(
                 self.model, self.id, response, self.binary, self.binary_default

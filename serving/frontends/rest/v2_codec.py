@@ -26,6 +26,7 @@ from serving.errors import (
     listing,
 )
 from serving.frontends import v2_parameters, version_name
+from serving.frontends.classification import Classes, count_of
 from serving.frontends.method import Describe, name_of, split
 from serving.frontends.rest import (
     json_document,
@@ -81,7 +82,8 @@ class _Target(NamedTuple):
             generation=self.description.generation,
         )
         default = parameters.binary_data_output
-        return V2Call(self.model, self.description, request, id, default, wanted.binary)
+        known = self.description
+        return V2Call(self.model, known, request, id, default, wanted.binary, wanted.classes)
 
 
 def decode(
@@ -194,9 +196,10 @@ def _read(head: bytes, tail: memoryview, target: _Target, describe: Describe) ->
         target = _at_method(target, parameters.method, describe)
     reader = Inputs(document, target.description, tail)
     inputs = reader.read(found.get("inputs"))
-    outputs, binary, shared = _outputs(document, found.get("outputs"), target.description)
+    outputs = _outputs(document, found.get("outputs"), target.description)
     document.settle()
-    wanted = Wanted(outputs, binary, parameters)
+    wanted = Wanted(outputs.names, outputs.binary, parameters, outputs.classes)
+    shared = outputs.shared
     if reader.shared or shared:
         sharing = Sharing(reader.shared, shared)
         if not id and not reader.binary:
@@ -242,19 +245,27 @@ def _at_method(target: _Target, method: str, describe: Describe) -> _Target:
     return target._replace(description=describe(servable, target.version, method))
 
 
-def _outputs(
-    document: Document, raw: Any, description: Description
-) -> tuple[tuple[str, ...] | None, dict[str, bool], dict[str, dict[str, Scalar]]]:
-    """Return the wanted outputs (None: all) and what was said of each.
+class _Outputs(NamedTuple):
+    """The wanted outputs (None: all) and what was said of some.
 
-    That is whether it is wanted as binary data, and its parameters about shared memory.
+    That is whether they are wanted as binary data, or as classes, and what their parameters say
+    about shared memory.
     """
+
+    names: tuple[str, ...] | None
+    binary: dict[str, bool]
+    shared: dict[str, dict[str, Scalar]]
+    classes: Classes | None
+
+
+def _outputs(document: Document, raw: Any, description: Description) -> _Outputs:
     if raw is None:
-        return None, {}, {}
+        return _Outputs(None, {}, {}, None)
     if not is_array(raw):
         raise wrong_type("outputs", "a list of outputs", raw)
-    known = [spec.name for spec in description.signature.outputs]
+    known = {spec.name: spec for spec in description.signature.outputs}
     names: list[str] = []
+    classes: dict[str, int] = {}
     binary: dict[str, bool] = {}
     shared: dict[str, dict[str, Scalar]] = {}
     for index, item in enumerate(document.elements(raw)):
@@ -273,11 +284,13 @@ def _outputs(
         names.append(name)
         if found.get("parameters") is not None:
             parameters = json_document.scalars(found["parameters"], f"{where}.parameters")
-            v2_parameters.refuse_tensor_parameters(parameters, f"{where}.parameters")
+            if count := count_of(parameters, known[name], f"{where}.parameters"):
+                classes[name] = count
             if of_memory := sharing.of(parameters):
                 shared[name] = of_memory
             if "binary_data" in parameters:
                 binary[name] = v2_parameters.boolean(
                     parameters["binary_data"], f"{where}.parameters.binary_data"
                 )
-    return tuple(names) or None, binary, shared
+    wanted = Classes(classes, description) if classes else None
+    return _Outputs(tuple(names) or None, binary, shared, wanted)

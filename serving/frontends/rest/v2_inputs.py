@@ -73,7 +73,7 @@ class Inputs:
         parameters: Mapping[str, v2_parameters.Scalar] = {}
         if found.get("parameters") is not None:
             parameters = json_document.scalars(found["parameters"], f"{where}.parameters")
-            v2_parameters.refuse_tensor_parameters(parameters, f"{where}.parameters")
+            v2_parameters.refuse_input_parameters(parameters, f"{where}.parameters")
             shared = sharing.of(parameters)
             if shared:
                 self.shared[spec.name] = shared

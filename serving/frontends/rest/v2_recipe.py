@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from serving.frontends import raw_tensor
+from serving.frontends.classification import Classes
 from serving.frontends.shared_memory.sharing import Sharing
 from serving.frontends.v2_parameters import NONE, Parameters
 from serving.request import Description
@@ -25,6 +26,7 @@ class Wanted(NamedTuple):
     outputs: tuple[str, ...] | None = None
     binary: dict[str, bool] = {}  # noqa: RUF012  (never written to)
     parameters: Parameters = NONE
+    classes: Classes | None = None
 
 
 class Recipe(NamedTuple):

@@ -280,6 +280,7 @@ HONOURED = {
     "backend",
     "instance_group.name",  # a label of Triton's logs
     "input.format",  # told to clients again
+    "output.label_filename",  # the names of classes
     "dynamic_batching.priority_levels",  # a request's priority orders the queue, at any level
     "dynamic_batching.default_queue_policy.allow_timeout_override",  # always allowed
 }

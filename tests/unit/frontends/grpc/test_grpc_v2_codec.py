@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import InvalidRequest, NotFound, ServingError, Unimplemented
+from serving.errors import InvalidRequest, NotFound, ServingError
 from serving.frontends import v2_metadata
 from serving.frontends.grpc import v2_codec, wire
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
@@ -328,13 +328,26 @@ def test_parameters_of_rest_are_refused_everywhere(name: str) -> None:
         assert "REST" in error.message
 
 
-@pytest.mark.parametrize("place", ["inputs", "outputs"])
-def test_classification_is_unimplemented(place: str) -> None:
+def test_classes_are_wanted_of_outputs() -> None:
+    known = echo("m", INT8, INT8)
+    message = raw_request("m", ("INT8", np.zeros(1, np.int8)), ("INT8", np.zeros(1, np.int8)))
+    assert v2_codec.classes_of(message, known) is None
+    message.outputs.add(name="x1").parameters["classification"].int64_param = 2
+    message.outputs.add(name="x0").parameters["classification"].int64_param = 0
+    found = v2_codec.classes_of(message, known)
+    assert found is not None
+    assert found.counts == {"x1": 2}
+    message.outputs[1].parameters["classification"].int64_param = -1
+    with pytest.raises(InvalidRequest) as refused:
+        v2_codec.classes_of(message, known)
+    assert refused.value.where == "outputs[1].parameters.classification"
+
+
+def test_classes_of_an_input_are_refused() -> None:
     message = raw_request("m", ("INT8", np.zeros(1, np.int8)))
-    message.outputs.add(name="x0")
-    getattr(message, place)[0].parameters["classification"].int64_param = 2
+    message.inputs[0].parameters["classification"].int64_param = 2
     error = refusal(message, echo("m", INT8))
-    assert isinstance(error, Unimplemented)
+    assert isinstance(error, InvalidRequest)
     assert error.where.endswith(".parameters.classification")
 
 

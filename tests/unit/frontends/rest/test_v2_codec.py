@@ -17,7 +17,6 @@ from serving.errors import (
     InvalidRequest,
     NotFound,
     ServingError,
-    Unimplemented,
     UnsupportedMedia,
 )
 from serving.frontends import v2_metadata, v2_parameters
@@ -289,10 +288,23 @@ def test_v2_priority_counts_from_one_and_zero_means_default() -> None:
     assert found == [0, 0, 1]
 
 
-def test_v2_extension_that_is_not_offered_says_so() -> None:
+def test_v2_output_is_wanted_as_classes() -> None:
     wanted = {"name": "x", "parameters": {"classification": 3}}
-    with pytest.raises(Unimplemented):
-        decode(ONE, {"inputs": [X], "outputs": [wanted]})
+    call = decode(ONE, {"inputs": [X], "outputs": [wanted]})
+    assert call.classes is not None
+    assert call.classes.counts == {"x": 3}
+    assert not call.encodes_fast
+    wanted["parameters"] = {"classification": 0}
+    assert decode(ONE, {"inputs": [X], "outputs": [wanted]}).classes is None
+
+
+@pytest.mark.parametrize("place", ["inputs", "outputs"])
+def test_v2_classes_where_there_can_be_none_are_refused(place: str) -> None:
+    document: dict[str, Any] = {"inputs": [dict(X)], "outputs": [{"name": "x"}]}
+    document[place][0]["parameters"] = {"classification": 3 if place == "inputs" else -3}
+    with pytest.raises(InvalidRequest) as caught:
+        decode(ONE, document)
+    assert caught.value.where.endswith("parameters.classification")
 
 
 def test_v2_tensors_in_shared_memory_are_left_to_be_read_and_make_no_recipe() -> None:
