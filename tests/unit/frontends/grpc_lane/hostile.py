@@ -41,7 +41,7 @@ from .raw import DATA, END_HEADERS, END_STREAM, HEADERS, Frame, frame
 from .running import feed, infer_message
 
 PATHS = (
-    raw.LIVE, raw.INFER, raw.INFER, raw.INFER, "/serving.v1.Serving/List",
+    raw.LIVE, raw.INFER, raw.INFER, raw.INFER, raw.STREAM, raw.STREAM, "/serving.v1.Serving/List",
     "/mindspore.serving.proto.MSService/Predict", "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch", f"/{V1}/ServerReflectionInfo", "/no.Such/Method",
 )  # fmt: skip
@@ -319,7 +319,7 @@ class Session:
         rng = self.rng
         kind = rng.random()
         if kind < 0.6:
-            return self.message
+            return self.message * rng.choice([1, 1, 1, 3])  # more than one for a stream
         if kind < 0.8:
             return raw.EMPTY * rng.choice([1, 1, 2, 5])
         return rng.choice([b"", b"\0\0", b"\1\0\0\0\3abc", b"\0\xff\xff\xff\xff", rng.randbytes(9)])

@@ -26,6 +26,7 @@ COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 9, 11
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 EMPTY = b"\0\0\0\0\0"
 WAIT_S = 30.0
 """Passed only by what is broken; machines that run tests may be slow."""
