@@ -42,7 +42,7 @@ from serving.worker.bus_guard import BusGuard
 from serving.worker.client_files import ClientFiles
 from serving.worker.host import Host
 from serving.worker.loop import Slot
-from serving.worker.memory import Mappings, give_back_memory
+from serving.worker.memory import Mappings, giving_back
 from serving.worker.parent import die_with_the_master, offer_to_the_oom_killer
 
 _log = logging.getLogger("serving.worker")
@@ -175,12 +175,12 @@ class Worker:
             if isinstance(message, Load):
                 self._control.send(self._host.load(message, self._control.send))
             else:
-                for slot in self._slots:
-                    slot.drop(message.model)
-                unloaded = self._host.unload(message.model)
                 # A worker without slots tries models out by the thousand and then ends.
-                if self._slots and self._to_load.empty():
-                    give_back_memory()
+                last = bool(self._slots) and self._to_load.empty()
+                with giving_back(all_of_it=last):
+                    for slot in self._slots:
+                        slot.drop(message.model)
+                    unloaded = self._host.unload(message.model)
                 self._control.send(unloaded)
 
 

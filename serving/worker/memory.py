@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import logging
 import threading
-from typing import Dict, List, Set, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
 
 from serving.backends.base import Backend, BackendError, DeviceLost
 from serving.channel.messages import Lend
 from serving.channel.segment import Segment
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_USUAL_TRIM_BYTES = 128 << 10
+_LARGEST_KEPT_BYTES = 32 << 20
+"""glibc's own numbers: the former at first, the latter is the most that it learns by itself."""
 
 _log = logging.getLogger("serving.worker")
 
@@ -77,9 +83,25 @@ def _lend(backend: Backend, known: Set[int], segment: Segment) -> None:
         _log.warning("%d bytes of shared memory are not registered: %s", segment.size, error)
 
 
-def give_back_memory() -> None:
-    """Return freed memory to the system: the allocator keeps it for another model of that size."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in musl's libc
-    if trim is not None:
-        trim(0)
+@contextlib.contextmanager
+def giving_back(*, all_of_it: bool) -> Iterator[None]:
+    """Return to the system what is freed within; ``all_of_it`` also looks for what was before.
+
+    The allocator keeps freed memory for the next of that size, and the end of a thread's heap even
+    when it is asked for all: of models below 32 MiB one or two stayed that way. Other libraries
+    than glibc have none of these calls, and go on as they do.
+    """
+    libc = ctypes.CDLL(None)
+    mallopt, trim = getattr(libc, "mallopt", None), getattr(libc, "malloc_trim", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_BYTES)
+    try:
+        yield
+        if all_of_it:
+            gc.collect()
+            if trim is not None:
+                trim(0)
+    finally:
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
+            mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_KEPT_BYTES)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -82,3 +85,44 @@ def test_mapping_outlives_its_forgetting_while_an_array_looks_into_it(lent: Segm
     rows = mappings.get(7).bytes[:4].view("<u4")
     mappings.forget(7)
     assert rows.tolist() == np.array([1, 2, 3, 4], np.uint8).view("<u4").tolist()
+
+
+FREED = """
+import ctypes, sys, threading
+from serving.worker.memory import giving_back
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+def use(sizes):
+    with giving_back(all_of_it=True):  # its own memory is not to lie behind theirs
+        blocks = [libc.malloc(size) for size in sizes]
+        for block, size in zip(blocks, sizes):
+            libc.memset(block, 1, size)
+        for block in blocks:
+            libc.free(block)
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+def in_a_thread(sizes):
+    thread = threading.Thread(target=use, args=[sizes])
+    thread.start()
+    thread.join()
+
+in_a_thread([1 << 20])
+before = resident()
+for _ in range(6):  # each thread may get another heap
+    in_a_thread([20 << 20, *[3 << 20] * 5])
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this libc is not glibc")
+def test_memory_freed_by_any_thread_goes_back_to_the_system() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FREED], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert int(done.stdout) < 4 << 20
