@@ -106,10 +106,12 @@ class UnreadyWorker:
             worker.kill()
             await worker.gone.wait()  # else nobody would reap it
             raise
-        if hello is None or hello.protocol != PROTOCOL:
+        # One that ended with its hello may have been reaped before anybody could replace it.
+        if hello is None or worker.lost or hello.protocol != PROTOCOL:
             worker.kill()
             await worker.gone.wait()
-            why = worker.last_words() if hello is None else "it is of another build"
+            other = hello is not None and hello.protocol != PROTOCOL
+            why = "it is of another build" if other else worker.last_words()
             raise Unavailable(f"a worker did not start: {why}")
         return worker
 

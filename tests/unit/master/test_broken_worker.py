@@ -1,7 +1,7 @@
 """Workers that end badly, played by a program.
 
 One that sends what is no message is ended: nobody can tell what else it has damaged. One that lost
-its device has said so, however its end is noticed.
+its device has said so, however its end is noticed. One that ends with its hello has not started.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serving.channel.messages import Message
 from serving.errors import Unavailable
+from serving.master import worker
 from serving.master.places import Place
 from serving.master.worker import UnreadyWorker, Worker, WorkerSpec
+from serving.master.worker_process import WorkerProcess
 from serving.scheduling.slot import Slot
 from serving.scheduling.suspicion import Cause, Loss
 
@@ -50,6 +53,17 @@ control.recv(4096)
 link.send(DeviceGone("it fell off the bus"))
 run.close()
 os._exit(75)
+"""
+
+DOOMED = """#!{python}
+import os, signal, socket, sys
+from serving.channel.link import BlockingLink
+from serving.channel.messages import PROTOCOL, Hello
+
+told = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+control = socket.socket(fileno=int(told["--control-fd"]))
+BlockingLink(control).send(Hello(PROTOCOL, os.getpid(), {{}}))
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -103,6 +117,24 @@ async def test_worker_that_sends_what_is_no_message_is_ended(
         await worker.gone.wait()
     assert worker.returncode == -signal.SIGKILL
     # Memory that it was lent may be used again only after the second.
+    assert events.told == ["lost", "reaped"]
+
+
+async def test_worker_that_ended_with_its_hello_has_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hello and end are seen together by a master that was busy."""
+    launch = worker.launch
+
+    def launch_and_wait(*given: Any) -> WorkerProcess:
+        begun = launch(*given)
+        os.waitid(os.P_PID, begun.process.pid, os.WEXITED | os.WNOWAIT)
+        return begun
+
+    monkeypatch.setattr(worker, "launch", launch_and_wait)
+    events = Events()
+    with pytest.raises(Unavailable, match="a worker did not start: ended by SIGKILL"):
+        await UnreadyWorker(played(tmp_path, DOOMED), events, events).start(20)
     assert events.told == ["lost", "reaped"]
 
 
