@@ -22,6 +22,9 @@ from serving.scheduling.suspicion import Cause, Loss
 
 _LINES_KEPT = 20
 _LONGEST_LINE = 64 * 1024
+_READ_BYTES = 64 * 1024
+_MOST_LEFT = 16
+"""So many reads empty the largest pipe that a process without privileges can have, 1 MiB."""
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals that a process does not send to itself: what it ran is not under suspicion."""
 
@@ -82,10 +85,10 @@ class Child:
         """How it ended, as far as its exit status tells."""
         if self.returncode >= 0:
             return Loss(Cause.CRASHED, f"ended with status {self.returncode}")
-        number = signal.Signals(-self.returncode)
+        number = -self.returncode
         cause = Cause.ENDED if number in _FROM_OUTSIDE else Cause.CRASHED
-        hint = " (the system's out-of-memory killer?)" if number is signal.SIGKILL else ""
-        return Loss(cause, f"ended by {number.name}{hint}")
+        hint = " (the system's out-of-memory killer?)" if number == signal.SIGKILL else ""
+        return Loss(cause, f"ended by {_name_of(number)}{hint}")
 
     def _said(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
@@ -110,6 +113,14 @@ class Child:
         self._on_exit()
 
 
+def _name_of(number: int) -> str:
+    """Return a signal's name; most real-time ones have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 class _Pipe:
     """Cuts what comes out of a pipe into lines."""
 
@@ -124,8 +135,9 @@ class _Pipe:
 
     def close(self) -> None:
         """Read what is left; what a process outside of the group still writes is not waited for."""
-        while self._read():
-            pass
+        for _ in range(_MOST_LEFT):
+            if not self._read():
+                break
         self._loop.remove_reader(self._fd)
         self._pipe.close()
         if self._partial:
@@ -134,7 +146,7 @@ class _Pipe:
     def _read(self) -> bool:
         """Return whether there was something."""
         try:
-            chunk = os.read(self._fd, 65536)
+            chunk = os.read(self._fd, _READ_BYTES)
         except BlockingIOError:
             return False
         if not chunk:

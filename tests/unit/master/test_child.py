@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving.master.child import Child
+from serving.master.child import Child, _Pipe
 from serving.scheduling.suspicion import Cause
 
 
@@ -36,6 +36,7 @@ async def run(program: str, *, kill: int = 0) -> Child:
         ("raise SystemExit(3)", Cause.CRASHED, "ended with status 3"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", Cause.CRASHED, "SIGSEGV"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Cause.ENDED, "SIGKILL"),
+        ("import os; os.kill(os.getpid(), 40)", Cause.CRASHED, "ended by signal 40"),
     ],
 )
 async def test_child_says_how_it_ended(program: str, cause: Cause, how: str) -> None:
@@ -63,6 +64,23 @@ async def test_child_that_writes_one_endless_line_fills_no_memory(
     await run("import sys; [sys.stdout.write('x' * 100_000) for _ in range(30)]")
     assert sum(len(m) for m in caplog.messages) == 3_000_000
     assert max(len(m) for m in caplog.messages) < 200_000
+
+
+async def test_childs_end_does_not_wait_for_what_somebody_else_still_writes() -> None:
+    """A process that has left the group may write as fast as is read."""
+    ours, theirs = os.pipe()
+    lines: list[bytes] = []
+
+    def write_more(line: bytes) -> None:
+        lines.append(line)
+        assert len(lines) < 100
+        os.write(theirs, b"more\n")
+
+    pipe = _Pipe(os.fdopen(ours, "rb", 0), write_more)
+    os.write(theirs, b"first\n")
+    pipe.close()
+    os.close(theirs)
+    assert lines[:2] == [b"first", b"more"]
 
 
 async def test_child_is_killed_with_all_that_it_has_started() -> None:
