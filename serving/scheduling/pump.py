@@ -18,7 +18,7 @@ from typing import Protocol
 from serving.channel.arena import Arena
 from serving.channel.messages import Run
 from serving.channel.segment import Segment
-from serving.errors import Overloaded, ServingError
+from serving.errors import InternalError, Overloaded, ServingError
 from serving.gears import next_gear
 from serving.scheduling import afar
 from serving.scheduling.alarm import Alarm
@@ -221,9 +221,28 @@ class Pump:
                 piece.ticket.sent = now
         slot.occupancy.began(now)
         line.sent(rows, now, decision.in_vain, batch.shape)
-        self._send(line, batch, pieces, rows, slot)
+        buffer = batch.buffer
+        try:
+            self._send(line, batch, pieces, rows, slot)
+        except Exception:
+            _log.exception("a run could not be sent; its requests are refused")
+            self._call_off(line, pieces, slot, now)
+            line.landed(rows, now)
+            buffer.release()
         if not line.waiting:
             self.forget(line)
+
+    def _call_off(self, line: Line, pieces: list[Piece], slot: Slot, now: float) -> None:
+        """Refuse the requests of a run that was not sent: they are in no line any more."""
+        for flight in [flight for flight in self.flights.values() if flight.pieces is pieces]:
+            del self.flights[flight.id]
+            slot.busy = 0
+            if flight.scratch is not None:
+                self._arena.give(flight.scratch)
+        slot.occupancy.ended(now)
+        for piece in pieces:
+            line.withdraw(piece.ticket)  # of a large one some may wait
+            self._refusals.refuse(piece.ticket, broken())
 
     def _send(self, line: Line, batch: Batch, pieces: list[Piece], asked: int, slot: Slot) -> None:
         buffer, rows = batch.buffer, asked
@@ -287,6 +306,11 @@ class Pump:
         ]
         index = choose(views)
         return None if index is None else free[index]
+
+
+def broken() -> ServingError:
+    """Return what requests are told that the scheduler itself has failed on."""
+    return InternalError("the server failed on this request; its log says more")
 
 
 def _has_room(batch: Batch, gears: tuple[int, ...], requests: int, part_rows: int) -> bool:

@@ -16,7 +16,6 @@ from serving.devices import KINDS
 from serving.errors import (
     Cancelled,
     DeadlineExceeded,
-    InternalError,
     Overloaded,
     ServingError,
     Unavailable,
@@ -25,7 +24,7 @@ from serving.request import InferRequest, RowsListener
 from serving.scheduling.endings import Endings, who
 from serving.scheduling.filling import spare_rows
 from serving.scheduling.line import Line
-from serving.scheduling.pump import Pump
+from serving.scheduling.pump import Pump, broken
 from serving.scheduling.sheaf import Sheaf, SheafClaim
 from serving.scheduling.slot import Slot
 from serving.scheduling.speeds import Speeds
@@ -297,7 +296,7 @@ class Scheduler:
         except Exception:
             _log.exception("an answer could not be handed out")
             for ticket in flight.wanted:
-                self.endings.fail(ticket, _broken())
+                self.endings.fail(ticket, broken())
         flight.buffer.release()
         flight.line.answered(time.monotonic())
         self._pump.soon()
@@ -335,7 +334,7 @@ class Scheduler:
 
     def broke(self, line: Line) -> None:
         """Fail all who wait in a line: better refused than lost; see ``Refusals``."""
-        self.fail_line(line, _broken())
+        self.fail_line(line, broken())
 
     # -- endings -------------------------------------------------------------------------------
 
@@ -360,10 +359,6 @@ class Scheduler:
             self._arena.give(flight.scratch)
         flight.scratch = segment
         slot.grant(more.run, segment)
-
-
-def _broken() -> ServingError:
-    return InternalError("the server failed on this request; its log says more")
 
 
 def _expired(line: Line) -> ServingError:

@@ -42,7 +42,13 @@ def ask(running: Fleet, line: Line) -> list[Answer]:
 
 
 @pytest.mark.parametrize(
-    "place", ["serving.scheduling.pump.decide", "serving.scheduling.endings.respond"]
+    "place",
+    [
+        "serving.scheduling.pump.decide",
+        "serving.scheduling.pump.Run",
+        "serving.scheduling.slot.Slot._lend",
+        "serving.scheduling.endings.respond",
+    ],
 )
 def test_scheduler_that_breaks_refuses_what_it_met_and_goes_on(
     running: Fleet, line: Line, monkeypatch: pytest.MonkeyPatch, place: str
