@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from serving.channel.layout import Field, Layout
 from serving.channel.link import MOST_FDS
-from serving.channel.messages import Afar, Copy
+from serving.channel.messages import MOST_COPIES, Afar, Copy
 from serving.request import FileSpan
 from serving.scheduling.piece import Piece
 from serving.scheduling.ticket import Ticket
@@ -29,12 +29,14 @@ class Errand(NamedTuple):
 def fitting(tickets: Iterable[Ticket], most: int) -> int:
     """Return how many of the first ``most`` requests one run can serve, for all bring files."""
     files: set[int] = set()
+    copies = 0
     for count, ticket in enumerate(itertools.islice(tickets, most)):
         elsewhere = ticket.request.elsewhere
         assert elsewhere is not None
         for spans in elsewhere:
             files.update([span.fd for span in spans.values()])
-        if len(files) > MOST_FDS:
+            copies += len(spans)
+        if len(files) > MOST_FDS or copies > MOST_COPIES:
             return max(1, count)
     return most
 

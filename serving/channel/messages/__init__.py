@@ -41,10 +41,19 @@ from serving.channel.messages.run import (
     Written,
 )
 from serving.channel.messages.stage import Call, CallDone, CallFailed, StageDone, StageRun
-from serving.channel.messages.wire import MAX_DATAGRAM, PROTOCOL, Message, cut, decode, encode
+from serving.channel.messages.wire import (
+    MAX_DATAGRAM,
+    MOST_COPIES,
+    PROTOCOL,
+    Message,
+    cut,
+    decode,
+    encode,
+)
 
 __all__ = [
     "MAX_DATAGRAM",
+    "MOST_COPIES",
     "PROTOCOL",
     "Afar",
     "Call",

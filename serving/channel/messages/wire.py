@@ -74,6 +74,9 @@ _RUN = struct.Struct("<BQIIIIII")
 _AFAR = struct.Struct("<IHH")
 # file u16, tensor u16, at u64, offset u64, nbytes u64
 _COPY = struct.Struct("<HHQQQ")
+MOST_COPIES = (MAX_DATAGRAM - _RUN.size - _AFAR.size - 4 * _MAX_TEXT) // _COPY.size
+"""Of one run: more would not fit its datagram."""
+
 # kind u8, run u64, input/infer/output ns u64, segment u32, outputs i32 (-1: in their rows)
 _DONE = struct.Struct("<BQQQQIi")
 # dtype u8, rank u8, offset u64, nbytes u64, then rank dims of i64

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serving.channel.layout import FieldShape, Layout, place
-from serving.channel.messages import Afar, Copy
+from serving.channel.messages import MAX_DATAGRAM, MOST_COPIES, Afar, Copy, Run, encode
 from serving.request import Elsewhere, FileSpan
 from serving.scheduling import afar
 from serving.scheduling.piece import Piece
@@ -87,3 +87,13 @@ def test_run_has_no_more_requests_than_their_files_can_travel_with_it(
     assert afar.fitting(alike, 4) == 4
     greedy = [ticket(0, 1, {str(n): span(n, 0, 16) for n in range(9)})]
     assert afar.fitting(greedy, 1) == 1
+
+
+def test_run_has_no_more_requests_than_a_datagram_can_tell_of() -> None:
+    rows = MOST_COPIES
+    alike = [ticket(n, 1, {"a": span(1, 0, 16)}, {"y": span(1, 16, 16)}) for n in range(rows)]
+    count = afar.fitting(alike, rows)
+    assert count == MOST_COPIES // 2
+    told = afar.errand(pieces(*alike[:count]), layout(), SIGNATURE).afar
+    run = Run(1, 1, 1, 1, 1, 0, count, "\U0001f642" * 4096, told)
+    assert 0 <= MAX_DATAGRAM - len(encode(run)) < 100
