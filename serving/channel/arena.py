@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -104,12 +105,8 @@ class Arena:
             )
         try:
             segment = Segment.create(self._next_id, size, writable_elsewhere=writable_elsewhere)
-        except MemoryError as error:
-            raise Overloaded(
-                "the machine has no memory left for tensors",
-                code="memory_budget_full",
-                retry_after_s=1.0,
-            ) from error
+        except (MemoryError, OSError) as error:
+            raise _no_means(error) from error
         self._next_id += 1
         segment.user = user
         self._live[segment.id] = segment
@@ -155,3 +152,17 @@ class Arena:
         if self._on_close is not None:
             self._on_close(segment.id)
         segment.close()
+
+
+def _no_means(error: MemoryError | OSError) -> Overloaded:
+    """Return what requests are told when the system does not give a segment."""
+    if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
+        return Overloaded(
+            "the server may open no more files, which memory for tensors takes too",
+            code="memory_budget_full",
+            fix="try again later, or raise the limit (ulimit -n) for whoever starts the server",
+            retry_after_s=1.0,
+        )
+    return Overloaded(
+        "the machine has no memory left for tensors", code="memory_budget_full", retry_after_s=1.0
+    )

@@ -48,7 +48,10 @@ class Segment:
 
     @staticmethod
     def create(id: int, size: int, *, writable_elsewhere: bool) -> "Segment":
-        """Create a segment in the owning process; raises MemoryError when there is no room.
+        """Create a segment in the owning process.
+
+        Raises MemoryError when there is no room, OSError when it may have no more files or
+        mappings: one takes two files here.
 
         Pages are allocated at once: writing to a sparse file in a full cgroup or tmpfs is a
         SIGBUS, refusing here is an error that somebody can read.

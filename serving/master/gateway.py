@@ -55,6 +55,7 @@ class GatewaySpec:
 class Gateway:
     """Owns the process, its pipe and its desk. Event loop only; ``watchdog.Watched``.
 
+    Made where there are descriptors for its pipe; else Unavailable is raised.
     ``informed`` says that it is told of changes, ``served`` that its start went well. ``on_lost``
     is called once, when it is dead or dying, ``on_reaped`` when it is gone for certain.
     """
@@ -80,7 +81,10 @@ class Gateway:
         self._on_lost = on_lost
         self._on_reaped = on_reaped
         self._child = Child(name_of(place), self._exited)
-        ours, self._theirs = pair(socket.SOCK_STREAM)
+        try:
+            ours, self._theirs = pair(socket.SOCK_STREAM)
+        except OSError as error:
+            raise _not_started(error) from None
         self._pipe = Pipe(ours, self._heard, self._hung_up)
         self.desk = make_desk(self._pipe.send)
         loop = asyncio.get_running_loop()
@@ -191,8 +195,7 @@ class Gateway:
         try:
             self._child.start(self._command(), environment(), passed)
         except OSError as error:
-            problem = os.strerror(error.errno or 0)
-            raise Unavailable(f"a front end could not be started: {problem}") from None
+            raise _not_started(error) from None
         finally:
             self._theirs.close()
         self._pipe.start()
@@ -267,3 +270,7 @@ class Gateway:
 def name_of(place: int) -> str:
     """Return the name of the front end in a place."""
     return f"front-{place}"
+
+
+def _not_started(error: OSError) -> Unavailable:
+    return Unavailable(f"a front end could not be started: {os.strerror(error.errno or 0)}")

@@ -72,7 +72,8 @@ class StageWorkerEvents(Protocol):
 class StageWorker:
     """Owns the process and its links. Event loop only.
 
-    ``slot`` takes runs once ``start`` has returned. ``loss`` says how it ended, as soon as that is
+    Made where there are descriptors for its links; else LoadError is raised. ``slot`` takes runs
+    once ``start`` has returned. ``loss`` says how it ended, as soon as that is
     known. ``awaited`` is set between a ping and the next that is heard of it. ``nice`` is added to
     the niceness of its process.
     """
@@ -98,8 +99,11 @@ class StageWorker:
         self._child = Child(name, self._exited)
         self._pings = 0
         self._registered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        control, self._theirs = pair()
-        runs, self._their_runs = pair()
+        try:
+            control, self._theirs = pair()
+            runs, self._their_runs = pair()
+        except OSError as error:
+            raise LoadError(f"a stage worker could not be started: {_problem(error)}") from None
         self._control = AsyncLink(control, self._heard, self._closed)
         self.slot = StageSlot(runs, slot_events, self, self._closed)
 
@@ -193,9 +197,9 @@ class StageWorker:
             descriptors = [end.fileno() for end in ends]
             self._child.start(self._command(), environment, descriptors, self._nice)
         except OSError as error:
-            problem = os.strerror(error.errno or 0)
             raise LoadError(
-                f"a stage worker could not be started with {self.spec.interpreter!r}: {problem}"
+                f"a stage worker could not be started with {self.spec.interpreter!r}: "
+                f"{_problem(error)}"
             ) from None
         finally:
             for end in ends:
@@ -270,3 +274,7 @@ class StageWorker:
         self._control.close()
         self.slot.close()
         self._events.worker_lost(self)
+
+
+def _problem(error: OSError) -> str:
+    return os.strerror(error.errno or 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -70,6 +72,31 @@ def test_what_is_larger_than_the_budget_is_not_told_to_come_back() -> None:
     assert refused.value.retry_after_s == 1.0
     arena.give(held)
     arena.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "told"),
+    [
+        ("serving.channel.segment.os.memfd_create", errno.EMFILE, "may open no more files"),
+        ("serving.channel.segment.mmap.mmap", errno.EMFILE, "may open no more files"),
+        ("serving.channel.segment.mmap.mmap", errno.ENOMEM, "no memory left"),
+        ("serving.channel.segment.os.posix_fallocate", errno.ENOSPC, "no memory left"),
+    ],
+)
+def test_request_is_refused_for_a_while_when_the_system_gives_no_more_memory(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, call: str, number: int, told: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    files = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(call, refuse)
+        with pytest.raises(Overloaded, match=told) as refused:
+            take(arena, 1)
+    assert (refused.value.code, refused.value.retry_after_s) == ("memory_budget_full", 1.0)
+    assert (len(os.listdir("/proc/self/fd")), arena.total_bytes) == (files, 0)
+    take(arena, 1)
 
 
 def test_users_who_come_in_turns_have_small_segments_of_their_own(arena: Arena) -> None:

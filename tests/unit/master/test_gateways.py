@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +121,22 @@ async def test_each_place_has_one_process_after_starts_that_fail(
     await until(lambda: failures[0] == 0 and up(fleet) == [True, True])
     await asyncio.sleep(0.5)  # whoever else would come, would come now
     assert len(pids()) == 2
+
+
+async def test_place_is_filled_again_once_there_are_descriptors(
+    fleet: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = gateway.pair, [2]
+
+    def exhausted(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+        if failures[0]:
+            failures[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(kind)
+
+    monkeypatch.setattr(gateway, "pair", exhausted)
+    os.kill(min(pids()), signal.SIGKILL)
+    await until(lambda: failures[0] == 0 and up(fleet) == [True, True])
 
 
 async def test_start_that_fails_says_why_and_leaves_nothing(

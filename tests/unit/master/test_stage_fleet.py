@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 from pathlib import Path
 
 import psutil
 import pytest
 
 from serving.errors import LoadError, ServingError, Unavailable
-from serving.master import stage_fleet
+from serving.master import stage_fleet, stage_worker
 from tests.doubles.stages import GENERATION, describe, stages, until, write_servable
 
 GOOD = """
@@ -137,6 +139,25 @@ async def test_fleet_replaces_a_worker_that_was_killed(tmp_path: Path) -> None:
         await until(lambda: s.workers not in ([], [first]), "another worker")
         assert await s.ask("f", 1) == [1]
         assert s.fleet.statistics()[0].restarts == 1
+
+
+async def test_fleet_replaces_a_worker_once_there_are_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = stage_worker.pair, [1]
+
+    def exhausted() -> tuple[socket.socket, socket.socket]:
+        if failures[0]:
+            failures[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real()
+
+    async with stages(servable(tmp_path)) as s:
+        [first] = s.workers
+        monkeypatch.setattr(stage_worker, "pair", exhausted)
+        os.kill(first.pid, 9)
+        await until(lambda: s.workers not in ([], [first]), "another worker")
+        assert await s.ask("f", 1) == [1]
 
 
 async def test_fleet_does_not_replace_a_worker_whose_files_have_changed(
