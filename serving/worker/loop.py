@@ -49,6 +49,9 @@ _log = logging.getLogger("serving.worker")
 _CACHED_BINDINGS = 2048
 _CANCELS_KEPT = 64
 
+_Key = Tuple[int, ...]
+"""Of a binding: model, layout, input, output, first row, rows."""
+
 
 @dataclass
 class _Prepared:
@@ -102,9 +105,7 @@ class Slot:
         self._mappings = mappings
         self._files = ClientFiles() if files is None else files
         self._layouts: "dict[int, Layout]" = {}
-        self._cache: "collections.OrderedDict[Tuple[int, ...], _Prepared]" = (
-            collections.OrderedDict()
-        )
+        self._cache: "collections.OrderedDict[_Key, _Prepared]" = collections.OrderedDict()
         self._turn = threading.Lock()
         self._current = 0
         self._binding: Optional[Binding] = None
@@ -144,23 +145,29 @@ class Slot:
 
     def drop(self, model: int) -> None:
         """Forget every binding of a model that is being unloaded; nothing runs it."""
-        for key in [k for k in list(self._cache) if k[0] == model]:
-            self._cache.pop(key, None)
+        self._forget(lambda key, _: key[0] == model)
+
+    def _forget(self, unfit: "Callable[[_Key, _Prepared], bool]") -> None:
+        """Forget some bindings. The loader may drop those of a model at the same time."""
+        for key, kept in list(self._cache.items()):
+            if unfit(key, kept):
+                self._cache.pop(key, None)
 
     def _note(self, message: Message, fds: Sequence[int]) -> None:
         if isinstance(message, Lend):
             self._mappings.lend(message, fds[0])
         elif isinstance(message, Forget):
-            for key in [k for k in self._cache if message.segment in (k[2], k[3])]:
-                del self._cache[key]
-            self._mappings.forget(message.segment)
+            segment = message.segment
+            self._forget(lambda key, _: segment in (key[2], key[3]))
+            self._mappings.forget(segment)
         elif isinstance(message, ForgetFiles):
             self._files.forget()
         elif isinstance(message, Define):
-            for layout_id in message.drop:
+            dropped = set(message.drop)
+            for layout_id in dropped:
                 self._layouts.pop(layout_id, None)
-                for key in [k for k in self._cache if k[1] == layout_id]:
-                    del self._cache[key]
+            if dropped:
+                self._forget(lambda key, _: key[1] in dropped)
             layout = Layout.from_json(message.layout)
             self._layouts[layout.id] = layout
 
@@ -206,8 +213,7 @@ class Slot:
             cancelled, binding = self._current in self._unwanted, self._binding
             self._current, self._binding = 0, None
         if cancelled:
-            for key in [k for k, kept in self._cache.items() if kept.binding is binding]:
-                del self._cache[key]
+            self._forget(lambda _, kept: kept.binding is binding)
 
     def _run(self, run: Run, fds: Sequence[int]) -> Done:
         began = time.perf_counter_ns()
