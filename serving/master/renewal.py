@@ -96,7 +96,7 @@ class Renewal:
             finally:
                 self._under_way = ""
             if fresh is None:
-                if worker.lost:
+                if worker.gone.is_set():  # else it is replaced once it has been reaped
                     self.replace(worker.spec.place, counts=True)
                 return
             self._crew.put(fresh)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from serving.devices import Device
 from serving.master import renewal
 from serving.master.crew import Crew
 from serving.master.order_book import OrderBook
+from serving.master.places import Place
 from serving.master.renewal import Renewal
-from serving.master.worker import Worker
+from serving.master.worker import Worker, WorkerSpec
 from serving.scheduling.scheduler import Scheduler
 
 
@@ -23,6 +26,18 @@ class Held:
     pid: int
     lost: bool = False
     loading: bool = False
+
+
+class Ending:
+    """A worker, as far as its place is renewed."""
+
+    name = "cpu-0"
+    device = Device()
+    spec = WorkerSpec(name)
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.gone = asyncio.Event()
 
 
 class CrewOfTwo:
@@ -56,3 +71,33 @@ async def test_memory_is_minded_on_after_a_worker_ended_during_anothers_renewal(
             await asyncio.sleep(0.001)
     await minded.stop()
     assert set(renewed) == {1}
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+async def test_worker_that_ends_while_no_fresh_one_can_be_had_is_replaced_once(
+    monkeypatch: pytest.MonkeyPatch, reaped: bool
+) -> None:
+    """Whoever reaps it replaces it, but not while its place is being renewed."""
+    worker = Ending()
+    crew = SimpleNamespace(holds=lambda _: True)
+    renewing = Renewal(cast(Crew, crew), OrderBook(), cast(Scheduler, None), lambda *_: None)
+    replaced: list[Place] = []
+
+    async def fresh(place: Place) -> None:
+        worker.lost = True
+        if reaped:
+            worker.gone.set()
+            renewing.replace(place, counts=True)  # ignored: the place is being renewed
+
+    async def replace(place: Place, *, counts: bool) -> None:
+        assert counts
+        replaced.append(place)
+
+    monkeypatch.setattr(renewing, "_fresh", fresh)
+    monkeypatch.setattr(renewing, "_replace", replace)
+    await renewing.renew(cast(Worker, worker), "a test")
+    if not reaped:
+        renewing.replace(worker.spec.place, counts=True)
+    await asyncio.sleep(0)
+    await renewing.stop()
+    assert replaced == [worker.spec.place]
