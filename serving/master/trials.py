@@ -80,7 +80,7 @@ class Trials:
             worker = await unready.start(_HELLO_TIMEOUT_S)
         except Unavailable as error:
             failed = LoadError if place.device.kind == "cpu" else DeviceFailed
-            raise failed(str(error)) from error
+            raise failed(str(error)) from None
         self.workers.add(worker)
         return worker
 
