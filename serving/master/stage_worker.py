@@ -272,8 +272,8 @@ class StageWorker:
             return
         self.lost = True
         self._control.close()
-        self.slot.close()
         self._events.worker_lost(self)
+        self.slot.close()
 
 
 def _problem(error: OSError) -> str:

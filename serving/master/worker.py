@@ -341,8 +341,6 @@ class Worker:
             return
         self.lost = True
         self._control.close()
-        for slot in self.slots:
-            slot.close()
         if not self.hello.done():
             self.hello.set_result(None)
         for answer in self._loads.values():
@@ -352,6 +350,8 @@ class Worker:
             if not done.done():
                 done.set_result(None)
         self._events.worker_lost(self)
+        for slot in self.slots:
+            slot.close()
 
     async def _fail_load(self, answer: asyncio.Future[Loaded]) -> None:
         """Wait for the exit status: it is the better half of the reason."""

@@ -141,15 +141,18 @@ class Scheduler:
         """A slot's worker is gone or hung: its requests run once more elsewhere, or fail.
 
         ``loss`` is None while it is not known what ended the worker; ``slot_reaped`` tells then.
-        The rows it was writing to stay held until ``slot_reaped``.
+        The rows it was writing to stay held until ``slot_reaped``. An answer that waits to be read
+        is one all the same.
         """
         slot.lost = True
+        self.remove_slot(slot)
+        slot.hear_out()
         flight = self.flights.get(slot.busy)
         if flight is not None:
             flight.line.statistics.failed_runs += 1
             if loss is not None:
                 self.endings.lost(flight, loss)
-        self.remove_slot(slot)
+            self.pump_soon()
 
     def slot_reaped(self, slot: Slot, loss: Loss) -> None:
         """The process of a lost slot is gone for certain: its memory may be used again."""
@@ -286,7 +289,7 @@ class Scheduler:
         now = time.monotonic()
         slot.occupancy.ended(now)
         flight.line.landed(flight.asked, now)
-        if self._pump.waited_for:
+        if self._pump.waited_for and not slot.lost:
             self._pump.now()  # the worker need not wait until its answers are written
         try:
             if isinstance(message, Done):

@@ -81,6 +81,10 @@ class Slot:
         """Begin to listen."""
         self._link.start()
 
+    def hear_out(self) -> None:
+        """Take what its worker, which is gone or about to be, has said before."""
+        self._link.hear_out()
+
     def close(self) -> None:
         """Hang up."""
         self._link.close()

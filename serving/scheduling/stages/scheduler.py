@@ -146,6 +146,7 @@ class StageScheduler:
         rooms = self._homes.pop(slot, None)
         if rooms is not None and slot in rooms.slots:
             rooms.slots.remove(slot)
+        slot.hear_out()
         flight = self.flights.get(slot.busy)
         if flight is not None and loss is not None:
             self._lose(flight, loss)

@@ -18,9 +18,10 @@ from serving.master import crew
 from serving.master.supervisor import Supervisor
 from serving.master.worker import UnreadyWorker, Worker
 from serving.scheduling.line import Line, LineSettings
+from serving.scheduling.suspicion import RunTerms
 from serving.tensor import FP32, BatchAxes, Tensor
 from tests import models
-from tests.e2e.fleet import Fleet, fleet
+from tests.e2e.fleet import Answer, Fleet, fleet
 
 AXES = BatchAxes(True, "proved", (0,), (0,))
 MODEL = 7
@@ -110,6 +111,27 @@ def test_model_that_cannot_be_loaded_again_is_condemned(running: Fleet, tmp_path
     ((model, reason),) = told
     assert model == line.model
     assert reason.startswith("it could not be loaded again: ")
+
+
+def test_answer_that_a_worker_gave_before_it_ended_is_one(running: Fleet, tmp_path: Path) -> None:
+    """Whether the end is seen first: both are there when the loop has been busy."""
+    line = _open_mlp(running, tmp_path)
+    running.scheduler.add_line(line, RunTerms(idempotent=False))
+    running.ask(line, [_row()])  # from here on the outputs' size is known, and not asked for
+
+    async def ask() -> Answer:
+        (worker,) = running.supervisor.workers
+        ticket = running.claim(line, _row())
+        running.scheduler.commit(ticket)
+        running.scheduler._pump.now()
+        assert worker.slots[0]._link._poll(20_000)
+        os.kill(worker.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        worker._child._exited()
+        return await running.answer(ticket)
+
+    assert isinstance(running.run(ask()), list)
+    assert line.statistics.failed_runs == 0
 
 
 def test_worker_is_replaced_between_runs_and_no_request_fails(

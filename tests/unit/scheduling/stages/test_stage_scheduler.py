@@ -174,6 +174,16 @@ async def error_of(ticket: StageTicket) -> ServingError:
     return caught.value
 
 
+async def test_answer_that_a_worker_gave_before_it_was_lost_is_one() -> None:
+    async with bench(terms=RunTerms(idempotent=False)) as b:
+        puppet = b.puppet()
+        ticket = b.claim(1)
+        run, _ = await puppet.run()
+        puppet.answers(run.run, 5)
+        b.scheduler.slot_lost(puppet.slot, KILLED)
+        assert await answer_of(ticket) == [5]
+
+
 async def test_instances_that_wait_together_run_together_up_to_the_batch_size() -> None:
     async with bench() as b:
         tickets = [b.claim(n) for n in range(6)]
