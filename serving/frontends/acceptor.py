@@ -10,9 +10,11 @@ another leaves a new one alone for a moment.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import mmap
 import os
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +28,10 @@ _LONGEST_S = 0.05
 _TOLD_EVERY_S = 0.05
 _OUT_OF_MEANS_S = 0.1
 _AT_ONCE = 16
+_MOST_KEPT = 256
+_KEPT_SHARE = 4
+"""Of the files that a process may have open connections leave the fourth part, but not more than
+that: memory that the master lends takes some, and without it no large request could be answered."""
 
 
 class Shares:
@@ -90,6 +96,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._out_of_means = False
         self._closed = False
 
     def start(self) -> None:
@@ -148,13 +155,17 @@ class Acceptor:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
+                _keep_some(listener)
                 taken, _ = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                _log.error("a connection cannot be taken: %s", error.strerror)
+                if not self._out_of_means:
+                    _log.error("connections cannot be taken for now: %s", error.strerror)
+                self._out_of_means = True
                 self._leave_alone(listener, _OUT_OF_MEANS_S)
                 return
+            self._out_of_means = False
             taken.setblocking(False)
             if taken.family in (socket.AF_INET, socket.AF_INET6):
                 taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -180,3 +191,15 @@ class Acceptor:
 
         timer = self._loop.call_later(seconds, due)
         self._timers.add(timer)
+
+
+def _keep_some(listener: socket.socket) -> None:
+    """Raise OSError where one more connection would take a descriptor that is kept.
+
+    The system gives the lowest number that is free: it tells how many are not.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(listener.fileno())
+    os.close(free)
+    if most >= 0 and free >= most - min(most // _KEPT_SHARE, _MOST_KEPT):  # below 0: no limit
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

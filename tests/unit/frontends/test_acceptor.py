@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from serving.frontends import acceptor
 from serving.frontends.acceptor import ABSENT, Acceptor, Shares
 from serving.frontends.rest.listening import listen
 
@@ -121,6 +122,28 @@ async def test_closed_one_takes_no_more_and_is_absent(both: _Both) -> None:
     await until(lambda: both.counts() == [0, 5])
     both.sides[1].shares.tell(ABSENT)
     assert both.sides[1].shares.excess == 0, "nobody is there"
+
+
+async def test_connections_leave_descriptors_for_memory(
+    both: _Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three that are left one is kept, whoever waits."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(both.listener.getsockname()))
+        left = [os.dup(both.page) for _ in range(3)]
+        for fd in left:
+            os.close(fd)
+        most = [left[-1] + 1]
+        monkeypatch.setattr(acceptor, "_MOST_KEPT", 1)
+        monkeypatch.setattr(acceptor.resource, "getrlimit", lambda _: (most[0], -1))
+        both.sides[0].acceptor.start()
+        await until(lambda: both.counts() == [2, 0])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await until(lambda: both.counts() != [2, 0])
+        most[0] = -1  # no limit
+        await until(lambda: both.counts() == [3, 0])
 
 
 async def test_unix_socket_is_shared_as_well(tmp_path_factory: pytest.TempPathFactory) -> None:
