@@ -238,7 +238,11 @@ class Desk:
         elif claimed is None:
             outcome.release()
         else:
-            self._answer(serial, outcome)
+            try:
+                self._answer(serial, outcome)
+            except Exception as error:  # nobody else would tell whoever waits
+                outcome.release()
+                self._fail(serial, error)
 
     def _answer(self, serial: int, response: InferResponse) -> None:
         outputs = response.outputs
@@ -275,8 +279,8 @@ class Desk:
         found = self._arena.locate(address, nbytes)
         if found is not None and found[0].id not in self._shown:
             segment = found[0]
-            self._shown.add(segment.id)
             self._send(Lend(segment.id, segment.size, tray=False), segment.fd)
+            self._shown.add(segment.id)
         return found
 
     def _on_abandon(self, serial: int) -> None:
@@ -303,8 +307,13 @@ class Desk:
         except ServingError as error:
             self._send(Deny(error_to_json(error)))
             return
-        self._lent[tray.id] = tray
-        self._send(Lend(tray.id, tray.size, tray=True), tray.fd)
+        try:
+            self._send(Lend(tray.id, tray.size, tray=True), tray.fd)
+        except OSError as error:
+            self._trays.give(tray)
+            self._send(Deny(error_to_json(_known(error))))
+        else:
+            self._lent[tray.id] = tray
 
     # -- questions -----------------------------------------------------------------------------
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -13,7 +15,15 @@ import numpy as np
 import pytest
 
 from serving.channel.arena import Arena
-from serving.errors import ControlOff, InvalidRequest, Overloaded, ServingError, Unavailable
+from serving.errors import (
+    ControlOff,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    ServingError,
+    Unavailable,
+)
+from serving.gateway import pipe
 from serving.gateway.messages import Table
 from serving.gateway.plane import GatewayPlane
 from serving.gateway.words import description_to_json
@@ -170,6 +180,30 @@ async def test_body_received_into_lent_memory_is_not_copied(both: Both) -> None:
     both.judge.requests.clear()
     assert trays.receive(4 * LARGE) is not None
     assert both.trays.total_bytes == before, "the same memory again"
+
+
+@pytest.mark.parametrize("free", [0, 1], ids=["for the request", "for the answer"])
+async def test_request_fails_alone_when_no_descriptor_can_be_passed(
+    both: Both, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    dup, left = os.dup, [free]
+
+    def exhausted(fd: int) -> int:
+        if not left[0]:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        left[0] -= 1
+        return dup(fd)
+
+    both.judge.in_arena = True
+    with monkeypatch.context() as patch:
+        patch.setattr(pipe.os, "dup", exhausted)
+        with pytest.raises(InternalError):
+            await ask(both.plane, request(np.ones(LARGE)))
+    assert both.desk.unanswered == 0
+    response = await ask(both.plane, request(np.ones(LARGE)))
+    assert response.outputs[0].array is not None
+    assert response.outputs[0].array.sum() == LARGE
+    response.release()
 
 
 async def test_refusal_comes_as_the_outcome(both: Both) -> None:
