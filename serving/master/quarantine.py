@@ -17,8 +17,8 @@ from serving.channel.messages import Load
 from serving.devices import Device
 from serving.errors import LoadError, Unavailable
 from serving.master.places import Place
-from serving.master.trials import trial_spec
-from serving.master.worker import UnreadyWorker, Worker
+from serving.master.trials import started, trial_spec
+from serving.master.worker import Worker
 from serving.scheduling.line import Line
 from serving.scheduling.scheduler import Scheduler
 from serving.scheduling.suspicion import lost
@@ -26,7 +26,6 @@ from serving.scheduling.ticket import Ticket
 
 _log = logging.getLogger("serving.quarantine")
 
-_HELLO_TIMEOUT_S = 60.0
 _AT_ONCE = 2
 _LOOK_S = 0.005
 _FIRST_MODEL = 1 << 31
@@ -129,7 +128,7 @@ class Quarantine:
         self._count += 1
         name = f"apart-{self._count}"
         spec = trial_spec(name, self._log_level, slots=1, place=place, nice=self._nice)
-        worker = await UnreadyWorker(spec, self._scheduler, self).start(_HELLO_TIMEOUT_S)
+        worker = await started(spec, self._scheduler, self)
         self.workers.add(worker)
         room: Line | None = None
         try:

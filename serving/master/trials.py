@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 import time
 
@@ -19,9 +20,13 @@ from serving.master.places import Place
 from serving.master.worker import DeviceFailed, UnreadyWorker, Worker, WorkerEvents, WorkerSpec
 from serving.scheduling.slot import SlotEvents
 
+_log = logging.getLogger("serving.supervisor")
+
 CPU = Place()
 
 _HELLO_TIMEOUT_S = 60.0
+_PAUSES_S = (0.0, 0.5)
+"""After the first and the second start in vain; after the third it is given up."""
 _UNLOAD_TIMEOUT_S = 2.0
 _IDLE_S = 1.0
 """How long a clean worker waits for another model."""
@@ -76,8 +81,7 @@ class Trials:
             f"trial-{self._count}", self._log_level, slots=0, place=place, nice=self._nice
         )
         try:
-            unready = UnreadyWorker(spec, self._slot_events, self._events)
-            worker = await unready.start(_HELLO_TIMEOUT_S)
+            worker = await started(spec, self._slot_events, self._events)
         except Unavailable as error:
             failed = LoadError if place.device.kind == "cpu" else DeviceFailed
             raise failed(str(error)) from None
@@ -126,6 +130,22 @@ def trial_spec(
         expendable=True,
         nice=nice,
     )
+
+
+async def started(spec: WorkerSpec, slot_events: SlotEvents, events: WorkerEvents) -> Worker:
+    """Start a worker that serves nobody; raises Unavailable.
+
+    One that ends before its hello says nothing about what was to be tried in it: where memory is
+    short it is the first that the system ends. So another is started; not on a device, where that
+    takes long and there may be a next one.
+    """
+    for pause_s in _PAUSES_S if spec.place.device.kind == "cpu" else ():
+        try:
+            return await UnreadyWorker(spec, slot_events, events).start(_HELLO_TIMEOUT_S)
+        except Unavailable as error:
+            _log.warning("%s; another is started", error, extra={"worker": spec.name})
+            await asyncio.sleep(pause_s)
+    return await UnreadyWorker(spec, slot_events, events).start(_HELLO_TIMEOUT_S)
 
 
 async def _cleared(worker: Worker, model: int) -> bool:

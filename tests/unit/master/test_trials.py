@@ -7,7 +7,7 @@ import contextlib
 import resource
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -15,8 +15,10 @@ import pytest
 from serving.channel.messages import Load
 from serving.errors import LoadError
 from serving.master import trials
+from serving.master import worker as worker_module
 from serving.master.trials import Trials
 from serving.master.worker import Worker
+from serving.master.worker_process import WorkerProcess
 from serving.scheduling.slot import SlotEvents
 from serving.tensor import BatchAxes
 from tests import models
@@ -94,6 +96,31 @@ async def test_a_failure_beside_what_came_before_counts_only_when_it_repeats_in_
         assert not running.workers
         await running.try_out(_order(good, 3), _TIMEOUT_S)
         assert [worker.name for worker in running.workers] == ["trial-3"]
+
+
+@pytest.mark.parametrize("ended", [2, 3])
+async def test_process_that_ends_before_its_hello_is_not_held_against_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: int
+) -> None:
+    launch, left = worker_module.launch, [ended]
+
+    def launch_and_kill(*given: Any) -> WorkerProcess:
+        begun = launch(*given)
+        if left[0]:
+            left[0] -= 1
+            begun.process.kill()
+        return begun
+
+    monkeypatch.setattr(worker_module, "launch", launch_and_kill)
+    order = _order(models.add(tmp_path / "add.onnx"), 1)
+    async with _trials() as (running, events):
+        if ended < 3:
+            await running.try_out(order, _TIMEOUT_S)
+        else:
+            with pytest.raises(LoadError, match="a worker did not start: ended by SIGKILL") as told:
+                await running.try_out(order, _TIMEOUT_S)
+            assert told.value.__cause__ is None  # it is the whole of what went wrong
+        assert events.reaped == ["trial-1"] * ended
 
 
 async def test_a_crash_in_a_used_process_is_told_as_in_a_fresh_one(tmp_path: Path) -> None:
