@@ -23,6 +23,10 @@ class AsyncLink:
     end of file, after what is no message, or when a message could not be sent. A datagram that
     the socket does not take at once waits here in order: nothing is dropped, and the number
     waiting is bounded by one run and the segments that its worker has been lent.
+
+    The end of one who left something unread is first of all an error of the socket, and uvloop
+    looks at such a socket no more, without a word. So whoever has a process watches for its exit
+    too, and hears its links out then.
     """
 
     def __init__(
@@ -54,8 +58,12 @@ class AsyncLink:
             return
         data = encode(message)
         if self._waiting or not self._try(data, fds):
-            # Copies: the caller may have closed its descriptors by the time these are sent.
-            self._waiting.append((data, [os.dup(fd) for fd in fds]))
+            try:
+                # Copies: the caller may have closed its descriptors by the time these are sent.
+                self._waiting.append((data, [os.dup(fd) for fd in fds]))
+            except OSError as error:
+                self._give_up(error)
+                return
             assert self._loop is not None
             self._loop.add_writer(self._end.fileno(), self._writable)
 
@@ -93,11 +101,14 @@ class AsyncLink:
             # The other side is gone; the reader sees the end of file and says so.
             return True
         except OSError as error:
-            # Its answer would be waited for for ever: the link ends, and the reader says so.
-            _log.error("a message to a worker could not be sent: %s", error.strerror)
-            self._end.shutdown(socket.SHUT_RDWR)
+            self._give_up(error)
             return True
         return True
+
+    def _give_up(self, error: OSError) -> None:
+        """End the link, and the reader says so: an answer would be waited for for ever."""
+        _log.error("a message to a worker could not be sent: %s", error.strerror)
+        self._end.shutdown(socket.SHUT_RDWR)
 
     def _drop_first(self) -> None:
         _, fds = self._waiting.popleft()

@@ -289,8 +289,10 @@ class Scheduler:
         now = time.monotonic()
         slot.occupancy.ended(now)
         flight.line.landed(flight.asked, now)
+        # The worker need not wait until its answers are written; of a lost one other slots may
+        # still be among those that runs are sent to.
         if self._pump.waited_for and not slot.lost:
-            self._pump.now()  # the worker need not wait until its answers are written
+            self._pump.now()
         try:
             if isinstance(message, Done):
                 self.endings.finished(flight, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 
 from serving.channel.async_link import AsyncLink
 from serving.channel.link import MOST_FDS, BlockingLink, pair
@@ -227,6 +229,31 @@ async def test_link_heard_out_has_told_all_and_its_end_at_once(
     assert master.ends == 1
 
 
+def test_link_can_be_heard_out_though_the_servers_loop_has_given_its_socket_up() -> None:
+    """So does uvloop when the peer leaves something unread, and tells nobody."""
+
+    async def hear() -> None:
+        ours, theirs = pair()
+        master = Master(ours)
+        master.link.send(Ping(1))
+        BlockingLink(theirs).send(Pong(1))
+        theirs.close()
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        master.link.hear_out()
+        assert master.heard == [Pong(1)]
+        assert master.ends == 1
+        ours, theirs = pair()  # the next link, with the numbers of the last
+        master = Master(ours)
+        BlockingLink(theirs).send(Pong(2))
+        await until(lambda: master.heard, "what the next one says")
+        theirs.close()
+        await until(lambda: master.ends, "the end of file")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(hear())
+
+
 async def test_link_survives_sending_to_a_peer_that_has_just_gone(
     ends: tuple[Master, socket.socket],
 ) -> None:
@@ -272,6 +299,21 @@ async def test_link_that_cannot_send_a_message_ends_instead_of_losing_it(
         await until(lambda: master.ends, "the link's end")
     assert "could not be sent: Message too long" in caplog.text
     assert BlockingLink(theirs).receive() == (None, ())
+
+
+async def test_link_that_cannot_keep_a_descriptor_ends_instead_of_losing_it(
+    ends: tuple[Master, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    master, theirs = ends
+    for serial in range(TOO_MANY):
+        master.link.send(Forget(serial))
+    monkeypatch.setattr(os, "dup", exhausted)
+    master.link.send(Lend(1, 10, False), (theirs.fileno(),))
+    await until(lambda: master.ends, "the link's end")
+    assert master.ends == 1
 
 
 GARBAGE = {
