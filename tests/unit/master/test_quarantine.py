@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from serving.errors import ServingError
+from serving.master.watchdog import is_stopped
 from serving.scheduling.line import Line, LineSettings
 from serving.scheduling.suspicion import Cause, Loss
 from serving.scheduling.ticket import Ticket
@@ -120,6 +121,7 @@ def test_hang_in_another_slot_of_the_worker_is_no_fault_of_a_run(
     async def ask() -> str:
         (worker,) = running.supervisor.workers
         os.kill(worker.pid, signal.SIGSTOP)
+        await _until(lambda: is_stopped(worker.pid))  # until then it would answer
         (ticket,) = _send(running, line, 1)
         await _until(lambda: running.scheduler.running)
         worker.kill(Loss(Cause.HUNG, "a run took longer than 1 s"))
