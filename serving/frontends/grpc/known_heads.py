@@ -84,7 +84,8 @@ class KnownHeads:
     ) -> None:
         """Remember the head of a message that ``request`` was decoded from.
 
-        Ids and parameters differ from call to call, and typed contents are values.
+        Ids and parameters differ from call to call, and typed contents are values. That the size
+        of strings is what a parameter says was looked at for these strings alone.
         """
         if message.id or message.parameters or len(parcel.head) > _LONGEST_BYTES:
             return
@@ -93,6 +94,9 @@ class KnownHeads:
         # The raw values stand in the message's order, the request's in the signature's.
         by_name = {tensor.name: tensor for tensor in request.inputs}
         inputs = tuple([by_name[given.name] for given in message.inputs])
+        sized = (t for t in message.inputs if "binary_data_size" in t.parameters)
+        if any(by_name[given.name].items is not None for given in sized):
+            return
         if len(self._known) >= _MOST:
             self._known.clear()
             self._starts.clear()

@@ -117,8 +117,8 @@ CASES: dict[str, tuple[Send, StatusCode, tuple[str, ...]]] = {
         parameter("timeout", pb.InferParameter(string_param="soon")), BAD, ("timeout",),
     ),
     "parameter of the other wire": (
-        parameter("binary_data_output", pb.InferParameter(bool_param=True)), BAD,
-        ("binary_data_output",),
+        parameter("binary_data_size", pb.InferParameter(int64_param=12)), BAD,
+        ("binary_data_size",),
     ),
     "shared memory": (
         left(parameters={"shared_memory_region": pb.InferParameter(string_param="r")}),

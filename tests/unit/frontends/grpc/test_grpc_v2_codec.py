@@ -189,6 +189,23 @@ def test_mixed_raw_and_typed_contents_are_refused() -> None:
     assert (error.code, error.where) == ("mixed_contents", "inputs.x0.contents")
 
 
+def test_empty_contents_beside_raw_ones_are_no_contents() -> None:
+    message = raw_request("m", ("FP32", np.float32([1.5])))
+    message.inputs[0].contents.SetInParent()
+    (tensor,) = decode(
+        pb.ModelInferRequest.FromString(message.SerializeToString()), echo("m", FP32)
+    ).inputs
+    assert tensor.array.tolist() == [1.5]  # type: ignore[union-attr]
+
+
+def test_raw_contents_for_some_inputs_and_typed_for_others_are_refused() -> None:
+    message = raw_request("m", ("FP32", np.zeros(1, np.float32)), ("FP32", np.zeros(1, np.float32)))
+    del message.raw_input_contents[1]
+    message.inputs[1].contents.fp32_contents.append(1.0)
+    error = refusal(message, echo("m", FP32, FP32))
+    assert (error.code, error.where) == ("mixed_contents", "inputs.x1.contents")
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_raw_contents_must_be_as_many_as_inputs(count: int) -> None:
     array = np.zeros(1, np.float32)
@@ -315,17 +332,71 @@ def test_parameters_of_the_wrong_type_are_refused(name: str, field: str, value: 
     assert (error.code, error.where) == ("bad_parameter", f"parameters.{name}")
 
 
-@pytest.mark.parametrize("name", ["binary_data", "binary_data_size", "binary_data_output"])
-def test_parameters_of_rest_are_refused_everywhere(name: str) -> None:
-    for place in ("request", "input", "output"):
-        message = raw_request("m", ("INT8", np.zeros(1, np.int8)))
-        message.outputs.add(name="x0")
-        holders = {"request": message, "input": message.inputs[0], "output": message.outputs[0]}
-        holders[place].parameters[name].bool_param = True
-        error = refusal(message, echo("m", INT8))
-        assert isinstance(error, InvalidRequest)
-        assert name in error.where
-        assert "REST" in error.message
+def rest_parameters(place: str, name: str, value: Any) -> pb.ModelInferRequest:
+    message = raw_request("m", ("INT8", np.zeros(3, np.int8)))
+    message.outputs.add(name="x0")
+    holders = {"request": message, "input": message.inputs[0], "output": message.outputs[0]}
+    field = "bool_param" if isinstance(value, bool) else "int64_param"
+    setattr(holders[place].parameters[name], field, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [
+        ("request", "binary_data_output", True),
+        ("request", "binary_data_output", False),
+        ("output", "binary_data", True),
+        ("output", "binary_data", False),
+        ("input", "binary_data_size", 3),
+    ],
+)
+def test_parameters_of_rest_that_agree_are_taken(place: str, name: str, value: Any) -> None:
+    found = decode(rest_parameters(place, name, value), echo("m", INT8))
+    assert found.inputs[0].array.tolist() == [0, 0, 0]  # type: ignore[union-attr]
+    assert found.parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("request", "binary_data"),
+        ("request", "binary_data_size"),
+        ("input", "binary_data"),
+        ("input", "binary_data_output"),
+        ("output", "binary_data_size"),
+        ("output", "binary_data_output"),
+    ],
+)
+def test_parameters_of_rest_in_other_places_are_refused(place: str, name: str) -> None:
+    error = refusal(rest_parameters(place, name, True), echo("m", INT8))
+    assert isinstance(error, InvalidRequest)
+    assert error.where.endswith(f".{name}")
+    assert "REST" in error.message
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "code"),
+    [
+        ("request", "binary_data_output", 1, "bad_parameter"),
+        ("output", "binary_data", 1, "bad_parameter"),
+        ("input", "binary_data_size", True, "bad_parameter"),
+        ("input", "binary_data_size", 4, "wrong_size"),
+    ],
+)
+def test_parameters_of_rest_that_say_otherwise_are_refused(
+    place: str, name: str, value: Any, code: str
+) -> None:
+    error = refusal(rest_parameters(place, name, value), echo("m", INT8))
+    assert error.code == code
+    assert error.where.endswith(f".{name}")
+
+
+def test_size_of_binary_data_beside_typed_contents_is_refused() -> None:
+    message = typed_request("FP32", (1,), [1.0])
+    message.inputs[0].parameters["binary_data_size"].int64_param = 4
+    error = refusal(message, echo("m", FP32))
+    assert (error.code, error.expected) == ("wrong_size", "no such parameter")
 
 
 def test_classes_are_wanted_of_outputs() -> None:

@@ -10,7 +10,7 @@ from serving.frontends.grpc import v2_codec, wire
 from serving.frontends.grpc.known_heads import KnownHeads
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.request import Description, InferRequest
-from serving.tensor import BOOL, FP32, INT64, BatchAxes, Signature, TensorSpec
+from serving.tensor import BOOL, BYTES, FP32, INT64, BatchAxes, Signature, TensorSpec
 
 SIGNATURE = Signature(
     (TensorSpec("x", FP32, ("n", 2)), TensorSpec("k", INT64, ("n",)), TensorSpec("b", BOOL, ())),
@@ -83,6 +83,20 @@ def test_known_heads_are_not_those_that_carry_values_of_one_call(fields: dict[st
     data = message(1, **fields)
     heads, _ = learned(data)
     assert heads.find(wire.split(data)) is None
+
+
+@pytest.mark.parametrize("sized", [False, True])
+def test_known_heads_do_not_say_how_long_strings_are(sized: bool) -> None:
+    signature = Signature((TensorSpec("s", BYTES, ("n",)),), (TensorSpec("y", BYTES, ("n",)),))
+    model = Description("m", 3, signature, BatchAxes(True, "test", (0,), (0,)), 8, "p")
+    request = pb.ModelInferRequest(model_name="m", raw_input_contents=[b"\x03\0\0\0abc"])
+    tensor = request.inputs.add(name="s", datatype="BYTES", shape=[1])
+    if sized:
+        tensor.parameters["binary_data_size"].int64_param = 7
+    heads, parcel = KnownHeads(), wire.split(request.SerializeToString())
+    head = pb.ModelInferRequest.FromString(parcel.head)
+    heads.learn(parcel, head, model, v2_codec.decode(head, parcel.raw, model, now=0.0))
+    assert (heads.find(parcel) is None) is sized
 
 
 def test_known_head_with_too_few_bytes_is_refused_as_an_unknown_one_is() -> None:
