@@ -32,6 +32,8 @@ MAX_LENGTH = 0xFFFFFF - 1
 """Elements of one JSON list: simdjson's tape stores no exact length above this."""
 
 _NOT_JSON = re.compile(rb"-?(NaN|Infinity|nan|inf)\b")
+_FORM = re.compile(rb"[A-Za-z_][\w.%+-]*=")
+_GZIP = b"\x1f\x8b"
 _BRACKET = ord("[")
 _LONG_BYTES = 4096
 _AT_ONCE_BYTES = 1 << 20
@@ -106,12 +108,21 @@ def _parse_again(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        fix = ""
-        if _NOT_JSON.match(body, max(0, _byte_position(body, error.pos))):
-            fix = 'JSON has no NaN or Infinity: write "NaN", "Infinity" or "-Infinity"'
+        fix = _fix(body, error.pos)
         raise InvalidRequest(
             "the body is not valid JSON", code="bad_json", where="body", given=str(error), fix=fix
         ) from None
+
+
+def _fix(body: bytes, characters: int) -> str:
+    """Return the way out for a body that is wrong from that character on, where one is known."""
+    if body.startswith(_GZIP):
+        return "the body is packed by gzip: say so in the header Content-Encoding: gzip"
+    if _FORM.match(body):
+        return "the body is a form: send a JSON document (with requests: json=..., not data=...)"
+    if _NOT_JSON.match(body, max(0, _byte_position(body, characters))):
+        return 'JSON has no NaN or Infinity: write "NaN", "Infinity" or "-Infinity"'
+    return ""
 
 
 def _byte_position(body: bytes, characters: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -282,6 +283,23 @@ def test_predict_unknown_targets_are_not_found(document: Any, code: str, where: 
     assert isinstance(error, NotFound)
     assert (error.code, error.where) == (code, where)
     assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize(
+    ("body", "fix"),
+    [
+        (gzip.compress(b'{"instances": [[1, 2]]}'), "Content-Encoding: gzip"),
+        (b"servable=n&instances=%5B%5B1%2C2%5D%5D", "a form"),
+        (b"{instances: [[1, 2]]}", ""),
+        (b'{"instances": [[NaN, 2]]}', '"NaN"'),
+    ],
+    ids=["gzip", "form", "neither", "NaN"],
+)
+def test_predict_says_what_a_body_is_that_is_no_json(body: bytes, fix: str) -> None:
+    error = refusal(ONE, body)
+    assert error.code == "bad_json"
+    assert fix in error.fix
+    assert bool(fix) is bool(error.fix)
 
 
 @pytest.mark.parametrize(
