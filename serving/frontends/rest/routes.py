@@ -82,8 +82,16 @@ def build_routes(
 
 
 def _add_pages(app: FastAPI, plane: DataPlane) -> None:
-    async def index(request: Request) -> HTMLResponse:
-        return HTMLResponse(await page(plane, str(request.base_url)))
+    async def index(request: Request) -> Response:
+        # KServe's V1 client asks here whether the server lives; people come with a browser.
+        accepted = request.headers.get("accept", "text/html")
+        found: Response
+        if "text/html" in accepted.lower():
+            found = HTMLResponse(await page(plane, str(request.base_url)))
+        else:
+            found = JSONResponse(await _alive(plane), 200 if plane.live() else 503)
+        found.headers["Vary"] = "Accept"
+        return found
 
     async def errors() -> HTMLResponse:
         return HTMLResponse(error_page())
@@ -100,6 +108,14 @@ def _add_pages(app: FastAPI, plane: DataPlane) -> None:
     get(app, _DOCS, "The routes, for people", docs)
 
 
+async def _alive(plane: DataPlane) -> dict[str, Any]:
+    return {
+        "status": "alive" if plane.live() else "not alive",
+        "ready": plane.ready(),
+        "servables": await plane.servables(),
+    }
+
+
 def _add_health(app: FastAPI, plane: DataPlane) -> None:
     async def live() -> JSONResponse:
         alive = plane.live()
@@ -109,13 +125,11 @@ def _add_health(app: FastAPI, plane: DataPlane) -> None:
         is_ready = plane.ready()
         return JSONResponse({"live": plane.live(), "ready": is_ready}, 200 if is_ready else 503)
 
-    async def model_ready(name: str, version: str | None = None) -> JSONResponse:
-        description = _describe(plane, name, version)
-        code = 200 if description.ready else 503
-        return JSONResponse({"name": name, "ready": description.ready}, code)
+    async def model_ready(name: str) -> JSONResponse:
+        return _readiness(name, _describe(plane, name, None))
 
-    async def any_ready(name: str) -> JSONResponse:
-        return await model_ready(name)
+    async def version_ready(name: str, version: str) -> JSONResponse:
+        return _readiness(name, _describe(plane, name, version))
 
     get(app, "/v2/health/live", "Whether the server turns over", live, tag=openapi.HEALTH)
     get(app, "/v2/health/ready", "Whether the server takes requests", ready, tag=openapi.HEALTH)
@@ -123,16 +137,21 @@ def _add_health(app: FastAPI, plane: DataPlane) -> None:
         app,
         "/v2/models/{name}/ready",
         "Whether a servable takes requests",
-        any_ready,
+        model_ready,
         tag=openapi.HEALTH,
     )
     get(
         app,
         "/v2/models/{name}/versions/{version}/ready",
         "Whether a version of a servable takes requests",
-        model_ready,
+        version_ready,
         tag=openapi.HEALTH,
     )
+
+
+def _readiness(name: str, description: Description) -> JSONResponse:
+    code = 200 if description.ready else 503
+    return JSONResponse({"name": name, "ready": description.ready}, code)
 
 
 def _add_metadata(app: FastAPI, plane: DataPlane, extensions: tuple[str, ...]) -> None:

@@ -78,6 +78,10 @@ async def client(front: RestFrontEnd) -> AsyncIterator[httpx.AsyncClient]:
         yield found
 
 
+PAGE = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+"""What a browser asks for a page with."""
+
+
 @contextlib.asynccontextmanager
 async def connection(
     front: RestFrontEnd,

@@ -12,7 +12,7 @@ from serving.errors import InvalidRequest, NotFound
 from serving.frontends.rest.exchange import LARGE_BYTES
 from serving.request import InferRequest
 from serving.tensor import BYTES, FP32, INT32, TEXT
-from tests.contract.rest.running import ECHO, Serving, client
+from tests.contract.rest.running import ECHO, PAGE, Serving, client
 from tests.doubles import methods
 from tests.doubles.plane import StubPlane
 
@@ -287,7 +287,7 @@ async def test_a_servable_without_any_method_is_told_as_such(serving: Serving) -
 
 async def test_the_page_shows_a_call_of_each_method(serving: Serving) -> None:
     async with serving(plane(ECHO)) as front, client(front) as caller:
-        text = (await caller.get("/")).text
+        text = (await caller.get("/", headers=PAGE)).text
         for method in methods.METHODS:
             assert f"<h3>{method}</h3>" in text
         halves = [0.5, 0.5]

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from serving.frontends.rest.routes import build_routes
 from serving.request import Description
 from serving.tensor import FP32, Signature, TensorSpec
-from tests.contract.rest.running import AXES, ECHO, PAIRS, TEXTS, client, serving
+from tests.contract.rest.running import AXES, ECHO, PAGE, PAIRS, TEXTS, client, serving
 from tests.doubles.plane import StubPlane
 
 ROW = (TensorSpec("x", FP32, ("n", 3)),)
@@ -93,7 +93,7 @@ async def test_no_page_loads_or_runs_anything() -> None:
     pages = 0
     async with serving(StubPlane(ECHO, TEXTS)) as front, client(front) as http:
         for path in sorted({*answered(app, "GET"), "/redoc", "/docs/oauth2-redirect", "/no"}):
-            found = await http.get(path.format(name="echo", version=1, label="a"))
+            found = await http.get(path.format(name="echo", version=1, label="a"), headers=PAGE)
             if found.headers["content-type"].startswith("text/html"):
                 pages += 1
                 assert not FOREIGN.search(found.text), path
@@ -153,7 +153,7 @@ async def test_openapi_describes_the_inference_routes_without_loose_ends() -> No
 async def test_the_pages_example_works_when_pasted() -> None:
     plane = StubPlane(ECHO, TEXTS)
     async with serving(plane) as front, client(front) as http:
-        page = (await http.get("/")).text
+        page = (await http.get("/", headers=PAGE)).text
         commands = [html.unescape(c) for c in re.findall("<pre><code>(.*?)</code>", page, re.S)]
         assert len(commands) == 2
         for command in commands:
@@ -164,10 +164,37 @@ async def test_the_pages_example_works_when_pasted() -> None:
     assert "http" not in re.sub("<pre>.*?</pre>", "", page, flags=re.S)
 
 
+async def test_programs_hear_at_the_page_s_place_whether_the_server_lives() -> None:
+    plane = StubPlane(ECHO)
+    async with serving(plane) as front, client(front) as http:
+        found = await http.get("/", headers={"Accept": "*/*"})
+        assert (found.status_code, found.headers["vary"]) == (200, "Accept")
+        assert found.headers["content-type"] == "application/json"
+        told = found.json()
+        assert (told["status"], told["ready"]) == ("alive", True)
+        assert [row["name"] for row in told["servables"]] == ["echo"]
+        plane.is_ready = False
+        assert (await http.get("/", headers={"Accept": "*/*"})).json()["ready"] is False
+        assert (await http.get("/", headers=PAGE)).headers["vary"] == "Accept"
+
+
+async def test_openapi_has_no_path_parameter_that_may_be_null() -> None:
+    async with serving(StubPlane(ECHO)) as front, client(front) as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    found = [
+        given["schema"]["type"]
+        for path in paths.values()
+        for operation in path.values()
+        for given in operation.get("parameters", ())
+        if given["in"] == "path"
+    ]
+    assert set(found) == {"string"}
+
+
 async def test_the_page_shows_names_as_text() -> None:
     evil = Description("<b>", 1, Signature(PAIRS, PAIRS), AXES, 1, "<i>", versions=(1,))
     async with serving(StubPlane(evil)) as front, client(front) as http:
-        page = (await http.get("/")).text
+        page = (await http.get("/", headers=PAGE)).text
     assert "<b>" not in page
     assert "<i>" not in page
     assert "&lt;b&gt;" in page

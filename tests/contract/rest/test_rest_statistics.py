@@ -7,7 +7,7 @@ import re
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.request import Description
-from tests.contract.rest.running import AXES, ECHO, client, serving
+from tests.contract.rest.running import AXES, ECHO, PAGE, client, serving
 from tests.doubles.plane import StubPlane
 from tests.doubles.statistics import BUSY, IDLE, server
 
@@ -68,7 +68,7 @@ async def test_page_shows_the_numbers_of_each_version() -> None:
     stub = StubPlane(BUSY_ONE, idle, lost)
     stub.told = server(BUSY, IDLE)
     async with serving(stub) as front, client(front) as http:
-        page = (await http.get("/")).text
+        page = (await http.get("/", headers=PAGE)).text
     rows = {
         name: re.findall("<td class=number>([^<]*)", rest)
         for name, rest in re.findall(r"<tr><td>(\w+)<td>\d(.*?)(?=<tr>|</table>)", page)
