@@ -32,7 +32,8 @@ def effective_config(
     """Return the ``ModelConfig`` message of one version.
 
     ``max_batch_size`` is what ``config.pbtxt`` says, else it is above 0 where every tensor counts
-    rows on axis 0; ``dims`` leave out that axis then.
+    rows on axis 0; ``dims`` leave out that axis then. A tensor with no other has ``dims`` of 1,
+    reshaped to none.
     """
     config = pb.ModelConfig(
         name=name, platform=platform, backend=backend, default_model_filename=model_file
@@ -103,15 +104,17 @@ def _rows(settings: ServableSettings, batch: BatchAxes, triton: TritonFolder | N
 
 
 def _tensor(spec: TensorSpec, rows: int) -> dict[str, Any]:
-    sizes = [d if isinstance(d, int) and d >= 0 else -1 for d in spec.shape or ("",)]
+    shape = ("",) if spec.shape is None else spec.shape
+    sizes = [d if isinstance(d, int) and d >= 0 else -1 for d in shape]
     name = "STRING" if spec.dtype.is_bytes else spec.dtype.name
     if spec.dtype is ANY:
         name = "INVALID"  # Triton's word for no type in particular
-    return {
-        "name": spec.name,
-        "data_type": pb.DataType.Value(f"TYPE_{name}"),
-        "dims": sizes[1:] if rows else sizes,
-    }
+    told = {"name": spec.name, "data_type": pb.DataType.Value(f"TYPE_{name}")}
+    dims = sizes[1:] if rows else sizes
+    if dims:
+        return {**told, "dims": dims}
+    # Triton has no tensor without sizes, and clients look for them.
+    return {**told, "dims": [1], "reshape": pb.ModelTensorReshape()}
 
 
 def _set_versions(message: Any, settings: ServableSettings) -> None:

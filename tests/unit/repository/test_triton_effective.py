@@ -34,7 +34,9 @@ def test_config_of_a_batched_servable_leaves_the_rows_out_of_dims() -> None:
     assert document["version_policy"] == {"latest": {"num_versions": 1}}
     (x,), (label,) = document["input"], document["output"]
     assert (x["name"], x["data_type"], x["dims"]) == ("x", "TYPE_FP32", [-1, 3])
-    assert (label["name"], label["data_type"], label["dims"]) == ("label", "TYPE_STRING", [])
+    assert (label["name"], label["data_type"], label["dims"]) == ("label", "TYPE_STRING", [1])
+    assert label["reshape"] == {"shape": []}
+    assert "reshape" not in x
     assert document["dynamic_batching"]["max_queue_delay_microseconds"] == 2000
     assert document["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == 1000
 
@@ -56,6 +58,15 @@ def test_config_of_an_unknown_rank_says_one_size_that_varies() -> None:
     signature = Signature((TensorSpec("x", FP32, None),), ())
     document = config_json(effective(batch=BatchAxes.refused(""), signature=signature))
     assert document["input"][0]["dims"] == [-1]
+
+
+def test_config_of_a_scalar_has_a_size_all_the_same() -> None:
+    signature = Signature((TensorSpec("x", FP32, ()),), ())
+    document = config_json(effective(batch=BatchAxes.refused(""), signature=signature))
+    assert (document["input"][0]["dims"], document["input"][0]["reshape"]) == ([1], {"shape": []})
+    message = pb.ModelConfig.FromString(config_bytes(document))
+    assert (list(message.input[0].dims), list(message.input[0].reshape.shape)) == ([1], [])
+    assert message.input[0].HasField("reshape")
 
 
 def test_config_repeats_what_is_honoured_and_leaves_out_what_is_not() -> None:
