@@ -21,6 +21,9 @@ UNSENT_S = 60.0
 PARTING_BYTES = 64 << 20
 """Dropped of what one client still sends; beyond that nothing is read."""
 
+BODY_BYTES = 1 << 30
+"""The same where that is the rest of a request: many clients send all of it before they read."""
+
 _DROPPED = memoryview(bytearray(1 << 16))
 
 
@@ -28,15 +31,18 @@ class Parting(asyncio.BufferedProtocol):
     """Takes a protocol's place on a transport whose last bytes are written; event loop only.
 
     Whoever keeps the connections asks each second or so whether it is ``over``. ``protocol`` hears
-    of nothing but the end, and of pauses in writing.
+    of nothing but the end, and of pauses in writing. At most ``drop_bytes`` are dropped.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol | asyncio.BufferedProtocol
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol | asyncio.BufferedProtocol,
+        drop_bytes: int,
     ) -> None:
         self._transport = transport
         self._protocol = protocol
-        self._left = PARTING_BYTES
+        self._left = drop_bytes
         self._unsent = transport.get_write_buffer_size()
         self._since = time.monotonic()
         # Only a transport that begins to read asks for the buffer of its new protocol.

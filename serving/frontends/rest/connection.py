@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from serving.dataplane import DataPlane
+from serving.frontends import parting
 from serving.frontends.parting import Parting
 from serving.frontends.rest import large_body
 from serving.frontends.rest.guard import GuardedProtocol
@@ -257,7 +258,7 @@ class Connection(GuardedProtocol):
             self._wire.close()
             return
         self._line.end()
-        self._parting = Parting(self._wire, self)
+        self._parting = Parting(self._wire, self, parting.BODY_BYTES)
 
     def hear_no_more(self) -> None:
         """Pass over what still comes, known heads as well."""

@@ -113,11 +113,25 @@ async def test_a_client_that_has_sent_all_is_closed_at_once(serving: Serving) ->
         await until(lambda: not front._connections())  # though the client has not hung up
 
 
+async def test_a_client_that_reads_once_it_has_sent_a_long_body_reads_why(
+    serving: Serving,
+) -> None:
+    loop = asyncio.get_running_loop()
+    head = REFUSED["length"][0]
+    small = serving(StubPlane(ECHO), max_request_mb=1)
+    async with small as front, plain_socket(front) as client:
+        await loop.sock_sendall(client, head)
+        await parted(front)
+        async with asyncio.timeout(WAIT_S):
+            await loop.sock_sendall(client, bytes(100_000_000))
+        assert (await read_all(client)).startswith(b"HTTP/1.1 413 ")
+
+
 async def test_a_body_of_any_length_is_refused_so_that_its_client_reads_it(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond what is dropped of it, it is left unread for a while, and its client not reset."""
-    monkeypatch.setattr(parting, "PARTING_BYTES", 4 * MIB)
+    monkeypatch.setattr(parting, "BODY_BYTES", 4 * MIB)
     loop = asyncio.get_running_loop()
     small = serving(StubPlane(ECHO), max_request_mb=1)
     async with small as front, plain_socket(front) as client:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from serving.frontends import parting
 from serving.frontends.grpc.lane import frames, settings
 from serving.frontends.grpc.lane.faults import Code, ConnectionFault
 from serving.frontends.grpc.lane.frames import PREFACE, STREAM_BITS, Buffer
@@ -253,7 +254,7 @@ class Connection(asyncio.BufferedProtocol):
         self._end()
         self._out.finish()
         if not self._transport.is_closing():
-            self._parting = Parting(self._transport, self)
+            self._parting = Parting(self._transport, self, parting.PARTING_BYTES)
 
     def _end(self) -> None:
         """Read nothing more."""
