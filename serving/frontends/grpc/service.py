@@ -20,6 +20,7 @@ from serving.frontends.grpc.gathering import Gatherings
 from serving.frontends.grpc.known_heads import Known, KnownHeads
 from serving.frontends.grpc.memory_calls import MemoryCalls
 from serving.frontends.grpc.methods import Context, DirectContext, Finish, Methods, Running
+from serving.frontends.grpc.refused_calls import refused_calls
 from serving.frontends.grpc.repository_calls import RepositoryCalls
 from serving.frontends.grpc.status import outcome
 from serving.frontends.grpc.stream_infer import StreamInfer
@@ -69,6 +70,7 @@ class InferenceService:
             "ServerMetadata": self._server_metadata,
             **RepositoryCalls(self._plane).calls(),
             **MemoryCalls(self._regions).calls(),
+            **refused_calls(),
         }
         direct = {"ModelInfer": self._begin_infer}
         methods = unary(NAME, calls, outcome, self._plane, direct, views=direct)

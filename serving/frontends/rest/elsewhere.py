@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from serving.errors import ServingError, Unimplemented
+from serving.frontends import not_offered
 
 _PARTS = (
     (
@@ -23,20 +24,16 @@ _PARTS = (
         "send the inputs to ...:predict, which answers with all outputs",
     ),
     (
-        re.compile(r"/v2/(?:models/[^/]+/)?trace/setting"),
-        "the trace extension is not offered here",
-        "/metrics and the statistics extension tell how long requests took",
-    ),
-    (
-        re.compile(r"/v2/logging"),
-        "the logging extension is not offered here",
-        "what is logged is set when the server starts, by --log-level and --log-format",
-    ),
-    (
         re.compile(r"/v2/models/[^/]+(?:/versions/[^/]+)?/generate(?:_stream)?"),
         "the generate extension is not offered here",
         "send the inputs as tensors to .../infer, or as JSON to POST /predict",
     ),
+)
+
+
+_EXTENSIONS = (
+    (re.compile(r"/v2/(?:models/[^/]+/)?trace/setting"), not_offered.trace),
+    (re.compile(r"/v2/logging"), not_offered.logging),
 )
 
 
@@ -45,4 +42,7 @@ def refusal(path: str) -> ServingError | None:
     for pattern, message, fix in _PARTS:
         if pattern.fullmatch(path):
             return Unimplemented(message, where="path", fix=fix)
+    for pattern, refused in _EXTENSIONS:
+        if pattern.fullmatch(path):
+            return refused("path")
     return None

@@ -256,6 +256,18 @@ async def test_methods_that_are_not_there_are_told_so(serving: Serving) -> None:
             assert error.details() == "Method not found!"
 
 
+@pytest.mark.parametrize(
+    ("name", "word"), [("TraceSetting", "/metrics"), ("LogSettings", "--log-level")]
+)
+async def test_extensions_that_are_not_offered_say_what_to_do(
+    serving: Serving, name: str, word: str
+) -> None:
+    async with serving(plane()) as front, channel(front.port) as opened:
+        error = await failure(opened.unary_unary(f"/inference.GRPCInferenceService/{name}")(b""))
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert word in str(error.details())
+
+
 async def test_streams_of_questions_are_answered_one_by_one(serving: Serving) -> None:
     async with serving(plane()) as front, channel(front.port) as opened:
         stream = opened.stream_stream(
