@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import models
-from tests.real.tensorflow_environment import PACKAGES, python_with
+from tests.real.client_environment import PACKAGES, python_with
 from tests.server import serving
 
 CALLS = Path(__file__).with_name("tensorflow_calls.py")

@@ -1,4 +1,4 @@
-"""Packages with TensorFlow Serving's client, each in a virtual environment of its own.
+"""Packages with the clients of other servers, each in a virtual environment of its own.
 
 The environments are in the cache of ``tests.real.fetch``, one for each package and version; pip
 fills them once.
@@ -20,6 +20,10 @@ PACKAGES = {
     # Its messages were generated long ago: newer runtimes of protobuf refuse them.
     "ovmsclient": ("ovmsclient==2023.1", "protobuf<3.21", "setuptools<81"),
     "tensorflow-serving-api": ("tensorflow-serving-api==2.21.0",),
+    "kserve": ("kserve==0.21.0",),
+    "mlserver": ("mlserver==1.7.1", "pandas<3"),
+    "nvidia-pytriton": ("nvidia-pytriton==0.7.0",),
+    "openapi-python-client": ("openapi-python-client==0.29.1", "numpy"),
 }
 
 
