@@ -97,6 +97,8 @@ def calls(session: Session) -> dict[str, Any]:
         told["no object"] = refusal(register, "other", f"/{key}-no-such", SIZE)
         told["too large"] = refusal(register, "other", f"/{key}-in", 1 << 20)
         told["cuda"] = refusal(client.get_cuda_shared_memory_status)
+        client.unregister_cuda_shared_memory()
+        client.unregister_cuda_shared_memory("no-such")
         client.unregister_system_shared_memory("in")
         told["left"] = [region["name"] for region in session.status()]
         told["unregistered"] = refusal(infer, "double", [session.input()])

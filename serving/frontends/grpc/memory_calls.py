@@ -14,7 +14,8 @@ from serving.frontends.shared_memory.regions import LARGEST, Regions
 class MemoryCalls:
     """The calls of the extensions; part of ``inference.GRPCInferenceService``.
 
-    With ``regions`` None they refuse; those for CUDA memory always do.
+    With ``regions`` None they refuse; those for CUDA memory do so always, but for taking back what
+    was never registered, with which Triton's examples and its performance analyzer begin or end.
     """
 
     def __init__(self, regions: Regions | None) -> None:
@@ -28,7 +29,7 @@ class MemoryCalls:
             "SystemSharedMemoryUnregister": self._unregister,
             "CudaSharedMemoryStatus": _cuda,
             "CudaSharedMemoryRegister": _cuda,
-            "CudaSharedMemoryUnregister": _cuda,
+            "CudaSharedMemoryUnregister": self._unregister_cuda,
         }
 
     async def _status(self, data: bytes, context: Context) -> bytes:
@@ -59,6 +60,10 @@ class MemoryCalls:
         message = v2_codec.parse(pb.SystemSharedMemoryUnregisterRequest, data)
         await self._opened(context).unregister(message.name or None)
         return v2_codec.to_bytes(pb.SystemSharedMemoryUnregisterResponse())
+
+    async def _unregister_cuda(self, _data: bytes, context: Context) -> bytes:
+        self._opened(context)
+        return v2_codec.to_bytes(pb.CudaSharedMemoryUnregisterResponse())
 
     def _opened(self, context: Context) -> Regions:
         is_local = gate.local_grpc(context.peer(), context.invocation_metadata())

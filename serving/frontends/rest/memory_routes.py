@@ -1,6 +1,7 @@
 """V2's shared memory extensions over REST: which regions there are, register, unregister.
 
-Source: Triton's ``extension_shared_memory``. Regions of CUDA memory are refused.
+Source: Triton's ``extension_shared_memory``. Regions of CUDA memory are refused, but for taking
+back what was never registered.
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ def add_memory(app: FastAPI, regions: Regions | None, budget: BodyBudget) -> Non
         )
     for start in (_CUDA, f"{_CUDA}{_ONE}"):
         get(app, f"{start}/status", "", _cuda)
-        for tail in ("register", "unregister"):
+        for tail, cuda in (("register", _cuda), ("unregister", routes.unregister_cuda)):
             app.add_api_route(
                 f"{start}/{tail}",
-                _cuda,
+                cuda,
                 methods=["POST"],
                 include_in_schema=False,
                 response_model=None,
@@ -109,6 +110,10 @@ class _Routes:
 
     async def unregister_of(self, request: Request, name: str) -> Response:
         await self._opened(request).unregister(name)
+        return JSONResponse({})
+
+    async def unregister_cuda(self, request: Request) -> Response:
+        self._opened(request)
         return JSONResponse({})
 
     def _status(self, request: Request, name: str | None) -> Response:

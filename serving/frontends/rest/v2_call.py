@@ -80,9 +80,9 @@ class V2Call(NamedTuple):
             )
             if written is not None:
                 return _reply(*written)
-        stored = {}
+        stored: dict[str, dict[str, str | int]] = {}
         if self.shared is not None:
-            stored = self.shared.store(response.outputs, response.stored)
+            stored = _without_data(self.shared.store(response.outputs, response.stored))
             if len(stored) == len(response.outputs) and not (self.id or response.parameters):
                 return Reply(v2_answer.write_stored(self.model, response, stored))
         outputs: list[dict[str, Any]] = []
@@ -112,6 +112,16 @@ class V2Call(NamedTuple):
             answer["parameters"] = response.parameters
         answer["outputs"] = outputs
         return _reply(json_answer.dumps(answer), tail)
+
+
+def _without_data(
+    stored: Mapping[str, Mapping[str, str | int]],
+) -> dict[str, dict[str, str | int]]:
+    """Return parameters that say as well that no binary data follow.
+
+    Triton's C++ client insists on a size wherever there are parameters.
+    """
+    return {name: {**told, "binary_data_size": 0} for name, told in stored.items()}
 
 
 def _reply(head: bytes, tail: Sequence[bytes | memoryview]) -> Reply:
