@@ -11,12 +11,14 @@ lies in memory that goes back into use as soon as it has answered.
 - Bytes: it sees a 1-D ``uint8`` array, or an object array of ``bytes`` where there are several. It
   returns ``bytes``, of shape (), or an array of them.
 
-Whatever has a method ``asnumpy`` (a ``mindspore.Tensor``) counts as the array that it returns.
+Whatever has a method ``asnumpy`` (a ``mindspore.Tensor``) counts as the array that it returns. So
+do lists whose elements are alike (nested ones, too, and those of arrays), and objects that say
+themselves what array they are: a picture of Pillow, a ``torch.Tensor``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -80,7 +82,48 @@ def from_python(value: Any) -> Tensor:
         return _numbers(np.asarray(value, np.int64), INT64)
     if isinstance(value, float):
         return _numbers(np.asarray(value, np.float64), FP64)
+    if isinstance(value, (list, tuple, range)):
+        return _of_list(value)
+    if _is_array(value):
+        return _of_array(_as_array(value))
     raise Unfit(f"{_what(value)}, which is no {_VALUES}")
+
+
+def _of_list(values: Any) -> Tensor:
+    """Return a list as the array that it stands for: of numbers, or of nothing but text or bytes.
+
+    Numpy would make text of the numbers beside it, and drop zeros at the end of bytes.
+    """
+    array = _as_array(values)
+    if array.dtype.kind in "US":
+        array = np.array(values, object)
+    if array.dtype.kind == "O" and not _alike(array.ravel()):
+        raise Unfit(
+            f"{_what(values)} that holds something else than numbers, only str or only bytes"
+        )
+    return _of_array(array)
+
+
+def _as_array(value: Any) -> Array:
+    """Return what numpy makes of a value; raises Unfit."""
+    try:
+        return np.asarray(value)
+    except ValueError:  # from numpy, as for rows that differ in length
+        raise Unfit(f"{_what(value)} whose elements differ in size, which makes no array") from None
+    except Exception as error:  # from the value's own code
+        raise Unfit(f"{_what(value)}, of which numpy makes no array: {error}") from None
+
+
+def _is_array(value: Any) -> bool:
+    """Say whether a value offers itself as an array, or as a buffer with a type of its own."""
+    kind = type(value)
+    if hasattr(kind, "__array__") or hasattr(value, "__array_interface__"):
+        return True
+    try:
+        memoryview(value).release()
+    except TypeError:
+        return False
+    return True
 
 
 def _of_array(array: Array) -> Tensor:
@@ -110,14 +153,24 @@ def _numbers(array: Array, dtype: DType) -> Tensor:
 
 def _of_objects(array: Array) -> Tensor:
     items = list(array.ravel())
-    if items and all(isinstance(item, str) for item in items):
+    kind = _alike(items)
+    if kind is TEXT:
         return _strings(TEXT, array.shape, [_encoded(item) for item in items])
-    if items and all(isinstance(item, (bytes, bytearray, memoryview)) for item in items):
+    if kind is BYTES:
         return _strings(BYTES, array.shape, [bytes(item) for item in items])
     raise Unfit(
         "an array of Python objects that are neither all str nor all bytes: give numbers a dtype "
         "of their own"
     )
+
+
+def _alike(items: Iterable[Any]) -> Optional[DType]:
+    """Return TEXT or BYTES if all items are one of them; None for others, and for no items."""
+    found = list(items)
+    for dtype, kinds in ((TEXT, (str,)), (BYTES, (bytes, bytearray, memoryview))):
+        if found and all(isinstance(item, kinds) for item in found):
+            return dtype
+    return None
 
 
 def _strings(dtype: DType, shape: Tuple[int, ...], items: List[bytes]) -> Tensor:
@@ -141,7 +194,7 @@ def _what(value: Any) -> str:
     """Name a value's type in a sentence, with a hint where the mistake is a common one."""
     hints: Tuple[Tuple[Callable[[Any], bool], str], ...] = (
         (lambda v: v is None, "None (a 'return' may be missing)"),
-        (lambda v: isinstance(v, (list, tuple)), f"a {type(value).__name__} inside of an output"),
+        (lambda v: isinstance(v, (list, tuple)), f"a {type(value).__name__}"),
         (
             lambda v: hasattr(v, "__next__"),
             "a generator (add_stage(..., batch_size=...) is for functions that yield)",

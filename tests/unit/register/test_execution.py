@@ -85,7 +85,7 @@ FAILURES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: {"a": 1}, "function 'shop.f' returned an object of type dict"),
     (lambda x: [[1, 2], [3, 4]], "The outputs number 2 of one instance returned by function "
      "'shop.f' is not equal to the outputs number 1 registered"),
-    (lambda x: [[1, 2]], "function 'shop.f' returned a list inside of an output"),
+    (lambda x: [[1, "a"]], "function 'shop.f' returned a list that holds something else than"),
     (lambda x: (), "The outputs number 0 of one instance"),
     (lambda x: (yield x), "function 'shop.f' returned a generator"),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from typing import Any
 
 import ml_dtypes
@@ -77,6 +78,27 @@ class MindSporeTensor:
         return np.array([1, 2], np.int8)
 
 
+class Picture:
+    """As those of Pillow."""
+
+    def __init__(self) -> None:
+        self._pixels = np.array([[1, 2], [3, 4]], np.uint8)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return self._pixels.__array_interface__
+
+
+class TorchTensor:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array([1, 2], np.float32)
+
+
+class OnDevice:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        raise TypeError("copy it to the CPU first")
+
+
 GIVEN: list[tuple[Any, str, tuple[int, ...], Any]] = [
     (True, "BOOL", (), True),
     (7, "INT64", (), 7),
@@ -91,6 +113,18 @@ GIVEN: list[tuple[Any, str, tuple[int, ...], Any]] = [
     (np.arange(6, dtype=np.int8).reshape(2, 3).T, "INT8", (3, 2), [[0, 3], [1, 4], [2, 5]]),
     (np.arange(6, dtype=np.int8)[::-2], "INT8", (3,), [5, 3, 1]),
     (MindSporeTensor(), "INT8", (2,), [1, 2]),
+    ([1, 2], "INT64", (2,), [1, 2]),
+    ([1.5, 2], "FP64", (2,), [1.5, 2.0]),
+    ((True, False), "BOOL", (2,), [True, False]),
+    ([[1, 2], (3, 4)], "INT64", (2, 2), [[1, 2], [3, 4]]),
+    ([2**63], "UINT64", (1,), [2**63]),
+    ([], "FP64", (0,), []),
+    (range(3), "INT64", (3,), [0, 1, 2]),
+    ([np.float32(1), np.float32(2)], "FP32", (2,), [1.0, 2.0]),
+    ([np.zeros((1, 2), np.int8)] * 2, "INT8", (2, 1, 2), [[[0, 0]], [[0, 0]]]),
+    (array.array("f", [1, 2]), "FP32", (2,), [1.0, 2.0]),
+    (Picture(), "UINT8", (2, 2), [[1, 2], [3, 4]]),
+    (TorchTensor(), "FP32", (2,), [1.0, 2.0]),
 ]
 
 
@@ -117,6 +151,8 @@ STRINGS: list[tuple[Any, DType, tuple[int, ...], list[bytes]]] = [
     (np.array([[b"a"], [b"bc"]]), BYTES, (2, 1), [b"a", b"bc"]),
     (np.array(["a", "b"], object), TEXT, (2,), [b"a", b"b"]),
     (np.array([b"a", bytearray(b"b")], object), BYTES, (2,), [b"a", b"b"]),
+    (["a", "bc"], TEXT, (2,), [b"a", b"bc"]),
+    ([(b"a\x00",), (b"bc",)], BYTES, (2, 1), [b"a\x00", b"bc"]),
 ]
 
 
@@ -135,7 +171,16 @@ async def coroutine() -> None:
 
 WRONG: list[tuple[Any, str]] = [
     (None, "None (a 'return' may be missing), which is no numpy array, number, bool, str or bytes"),
-    ([1, 2], "a list inside of an output, which is no numpy array"),
+    ([[1], [2, 3]], "a list whose elements differ in size, which makes no array"),
+    ([np.zeros(2), np.zeros(3)], "a list whose elements differ in size"),
+    (["a", ["b"]], "a list whose elements differ in size"),
+    ([1, "a"], "a list that holds something else than numbers, only str or only bytes"),
+    ((b"a", "a"), "a tuple that holds something else than numbers, only str or only bytes"),
+    ([None], "a list that holds something else than numbers, only str or only bytes"),
+    ([{"a": 1}], "a list that holds something else than numbers"),
+    ([2**70], "a list that holds something else than numbers"),
+    ([1j], "an array of complex128, which no stage can pass on"),
+    (OnDevice(), "an object of type OnDevice, of which numpy makes no array: copy it to the CPU"),
     ({"a": 1}, "an object of type dict, which is no numpy array"),
     ((i for i in "ab"), "a generator (add_stage(..., batch_size=...) is for functions that yield)"),
     (2**63, "the integer 9223372036854775808, which does not fit 64 bits"),
