@@ -37,8 +37,8 @@ class Node:
     """One stage of a method.
 
     ``name`` is that of a function of the definition, the key of a model, or a built-in stage.
-    ``outputs`` is how many values it yields. ``subgraph`` counts for models only. ``tag`` is a
-    name for logs.
+    ``outputs`` is how many values it yields. ``subgraph`` counts for models only. ``tag`` is
+    what errors call it.
     """
 
     kind: Kind

@@ -104,8 +104,8 @@ def add_stage(
     ``args`` are placeholders, as many as the stage has inputs. Returns a placeholder, or a tuple
     of ``outputs_count``. With ``batch_size`` (functions only) the function gets a tuple of
     instances, each a tuple of values, and yields or returns the outputs of each: at most
-    ``batch_size`` of them, 0 leaves it to the server. ``tag`` is a name for logs. Raises
-    RuntimeError.
+    ``batch_size`` of them, 0 leaves it to the server. ``tag`` is what errors call the
+    stage. Raises RuntimeError.
     """
     method = draft("add_stage")
     label = "" if tag is None else checks.text("tag", tag)

@@ -121,6 +121,11 @@ def test_old_form_does_the_same(server: ServerProcess) -> None:
     assert ask(server, "old_style", "add_common", inputs) == [{"y": total}]
     assert ask(server, "old_style", "add_cast", inputs) == [{"y": total}]
     assert ask(server, "old_style", "add_total", inputs) == [{"total": 110.0, "y": total}]
+    for method in ("add_cast", "add_total"):
+        wrong = {"instances": {"x1": "text", "x2": TWO}}
+        told = str(server.post(f"/model/old_style:{method}", wrong)[1]["error_msg"])
+        where = f"method: '{method}', stage index(begin with 1): 1, error msg: "
+        assert told.startswith(f"Call Preprocess Failed, {where}'str' object has no attribute")
 
 
 def test_whole_instances_run_together_and_are_answered_as_alone(server: ServerProcess) -> None:

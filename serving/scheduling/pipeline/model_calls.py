@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving.errors import NotFound, Overloaded, ServingError, Unavailable
+from serving.errors import InvalidRequest, NotFound, Overloaded, ServingError, Unavailable
 from serving.scheduling.pipeline.pipeline import Pipeline
 from serving.scheduling.pipeline.port import Port, Terms, Values
 from serving.scheduling.pipeline.visit import ModelVisit
@@ -39,9 +39,30 @@ class ModelCalls:
             raise Unavailable("the version was unloaded", code="unloaded", retry_after_s=1.0)
         port = pipeline.ports.get((model, subgraph))
         if port is None:
-            raise NotFound(f"there is no model {model!r} with subgraph {subgraph}")
+            raise _unknown(pipeline, model, subgraph)
+        takes = len(port.input_rows)
+        for index, values in enumerate(instances):
+            if len(values) != takes:
+                raise InvalidRequest(
+                    f"The inputs count {len(values)} of instance {index} is not equal to the "
+                    f"inputs count {takes} of the model"
+                )
         told = Terms(terms.id, terms.deadline, terms.priority, time.monotonic())
         return await _Call(self._scheduler, port, instances, told).run()
+
+
+def _unknown(pipeline: Pipeline, model: str, subgraph: int) -> NotFound:
+    """Return the error for a model that is not there, in the words of MindSpore Serving."""
+    subgraphs = sum(key == model for key, _ in pipeline.ports)
+    if subgraphs:
+        return NotFound(
+            f"The model does not have subgraph of index {subgraph}, the subgraph count of the "
+            f"model is {subgraphs}"
+        )
+    return NotFound(
+        "the model is not declared, ensure that interface 'declare_model' can take effect when "
+        "importing servable_config.py by the serving server"
+    )
 
 
 class _Call:

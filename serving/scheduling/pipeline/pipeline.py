@@ -190,7 +190,7 @@ class Pipeline:
             deadline=terms.deadline,
             priority=terms.priority,
             id=terms.id,
-            where=StagePlace(method, index + 1),
+            where=StagePlace(method, index + 1, node.tag),
             born=terms.born,
         )
         return StageVisit(self._stages, ticket)

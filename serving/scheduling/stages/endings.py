@@ -131,8 +131,9 @@ def _stage_failed(ticket: StageTicket, text: str) -> ExecutionFailed:
     if ticket.room.function.name in BUILTINS:
         return ExecutionFailed(text)
     where = ticket.claim.where
+    named = where.tag or f"Function '{ticket.room.servable}.{ticket.room.function.name}'"
     return ExecutionFailed(
-        f"Call Function '{ticket.room.servable}.{ticket.room.function.name}' Failed, "
+        f"Call {named} Failed, "
         f"method: '{where.method}', stage index(begin with 1): {where.index}, error msg: {text}",
         code="stage_failed",
     )

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StagePlace:
-    """Where in a method a stage stands; ``index`` begins with 1, as in MindSpore's messages."""
+    """Where in a method a stage stands; ``index`` begins with 1, as in MindSpore's messages.
+
+    ``tag`` is the name that add_stage gave it, "" without.
+    """
 
     method: str
     index: int
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

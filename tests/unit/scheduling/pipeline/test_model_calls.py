@@ -13,6 +13,7 @@ from serving.scheduling.pipeline import model_calls as module
 from serving.scheduling.pipeline.model_calls import ModelCalls
 from serving.scheduling.pipeline.port import Values
 from serving.scheduling.stages.calls import CallTerms, ModelAnswer
+from serving.tensor import FP32, TensorSpec
 from tests.unit.scheduling.pipeline.doors import number, value_of
 
 TERMS = CallTerms(None, 0, "r")
@@ -50,7 +51,9 @@ class Visit:
 
 
 class Model:
-    """Takes ``room`` requests at a time; refuses number 13."""
+    """Takes ``room`` requests at a time, of one input; refuses number 13."""
+
+    input_rows = (TensorSpec("", FP32, ()),)
 
     def __init__(self, room: int = 1000) -> None:
         self.room = room
@@ -159,8 +162,21 @@ async def test_model_call_that_is_cancelled_withdraws_and_releases(model: Model)
 
 
 async def test_model_call_names_what_is_not_there(model: Model) -> None:
-    calls = ModelCalls(None, {7: SimpleNamespace(ports={})})  # type: ignore[arg-type,dict-item]
-    with pytest.raises(NotFound, match="no model 'net'"):
-        await calls.call(7, "net", 1, [], TERMS)
+    pipeline: Any = SimpleNamespace(ports={("net", 0): model, ("net", 1): model})
+    calls = ModelCalls(None, {7: pipeline})  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="the model is not declared"):
+        await calls.call(7, "other", 0, [], TERMS)
+    with pytest.raises(NotFound, match="not have subgraph of index 2, the subgraph count .* is 2"):
+        await calls.call(7, "net", 2, [], TERMS)
     with pytest.raises(Unavailable, match="unloaded"):
         await calls.call(8, "net", 1, [], TERMS)
+
+
+async def test_model_call_runs_nothing_where_an_instance_has_another_number_of_inputs(
+    model: Model,
+) -> None:
+    calls = ModelCalls(None, {7: SimpleNamespace(ports={("net", 0): model})})  # type: ignore[arg-type,dict-item]
+    text = "The inputs count 2 of instance 1 is not equal to the inputs count 1 of the model"
+    with pytest.raises(InvalidRequest, match=text):
+        await calls.call(7, "net", 0, [(number(1),), (number(1), number(2))], TERMS)
+    assert not model.waiting

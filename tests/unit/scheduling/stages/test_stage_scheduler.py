@@ -136,12 +136,12 @@ class Bench:
         return puppet
 
     def claim(
-        self, value: float, function: str = "many", *, method: str = "predict",
-        deadline: float | None = None, priority: int = 0,
+        self, value: float, function: str = "many", *, method: str = "predict", index: int = 1,
+        tag: str = "", deadline: float | None = None, priority: int = 0,
     ) -> StageTicket:  # fmt: skip
         return self.scheduler.claim(
             1, function, of(value), deadline=deadline, priority=priority, id="",
-            where=StagePlace(method, 1),
+            where=StagePlace(method, index, tag),
         )  # fmt: skip
 
     def lose(self, puppet: Puppet, loss: Loss) -> None:
@@ -241,6 +241,18 @@ async def test_error_of_an_instance_is_its_own() -> None:
         )
         [counted] = b.scheduler.statistics(1)
         assert (counted.runs, counted.instances, counted.failures) == (1, 2, 1)
+
+
+async def test_error_calls_a_stage_by_its_tag() -> None:
+    async with bench() as b:
+        ticket = b.claim(1, index=2, tag="Preprocess")
+        puppet = b.puppet()
+        run, _ = await puppet.run()
+        puppet.answers(run.run, "odd value 1")
+        assert (await error_of(ticket)).message == (
+            "Call Preprocess Failed, method: 'predict', stage index(begin with 1): 2, "
+            "error msg: odd value 1"
+        )
 
 
 async def test_instances_of_a_lost_worker_run_once_more_each_alone() -> None:
