@@ -16,8 +16,8 @@ def declare_servable(
     enable_pipeline_infer: bool = False,
 ) -> NoReturn:
     """Refuse a model that is spread over ``rank_size`` devices. Raises RuntimeError."""
-    checks.integer("rank_size", rank_size, 0)
-    checks.integer("stage_size", stage_size, 0)
+    checks.integer("rank_size", rank_size, 1)
+    checks.integer("stage_size", stage_size, 1)
     checks.flag("with_batch_dim", with_batch_dim)
     checks.flag("enable_pipeline_infer", enable_pipeline_infer)
     if without_batch_dim_inputs is not None:

@@ -68,7 +68,7 @@ def judge(
     try:
         fitted = _fitted(artifact, artifact.signature, settings, declared)
     except ConfigError as error:
-        return _no(str(error) if isinstance(declared, Declaration) else f"{file}: {error}")
+        return _no(_unfit(error, settings, declared, file))
     batch = fitted.batch
     if batch.batched and settings.max_batch_size == 1 and not _has_rows(declared, artifact):
         batch = BatchAxes.refused(f"switched off by max_batch_size = 1 in {file}")
@@ -127,6 +127,17 @@ def _fitted(
     if declared is not None:
         return fit(declared, signature, walked)
     return Fit(signature, resolve_axes(settings.batch_axes, signature, walked))
+
+
+def _unfit(
+    error: ConfigError, settings: ServableSettings, declared: Declared | None, file: str
+) -> str:
+    """Say in which file what does not fit the model was said."""
+    if isinstance(declared, Declaration):
+        return str(error)
+    if isinstance(declared, DeclaredModel) and settings.batch_axes is None:
+        file = names.STAGES_FILE
+    return f"{file}: {error}"
 
 
 def _has_rows(declared: Declared | None, artifact: Artifact) -> bool:

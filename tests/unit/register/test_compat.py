@@ -71,6 +71,26 @@ def test_import_name_has_no_other_names() -> None:
     assert python(program) == "module 'mindspore_serving.server' has no attribute 'nope'"
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("from mindspore_serving import master", "start_grpc_server(address) and"),
+        ("from mindspore_serving import worker", "ServableStartConfig and start_servables, or"),
+        (
+            "from mindspore_serving.server.register import PipelineServable as P; P('a', 'b', 1)",
+            "register_pipeline was in MindSpore Serving 1.3 alone; register one method instead",
+        ),
+        (
+            "from mindspore_serving.server import register; register.register_pipeline(['y'])",
+            "register_pipeline was in MindSpore Serving 1.3 alone; register one method instead",
+        ),
+    ],
+)
+def test_import_name_tells_what_took_the_place_of_older_names(line: str, text: str) -> None:
+    program = f"try: {line}\nexcept (ImportError, RuntimeError) as e: print(e)"
+    assert text in python(program)
+
+
 @pytest.fixture
 def real(tmp_path: Path) -> Path:
     """A folder of packages where a MindSpore Serving of another's is installed, and ours."""

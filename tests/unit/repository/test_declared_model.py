@@ -74,7 +74,9 @@ def test_declaration_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=text):
         declared_axes(declared, model)
-    assert text in judged(declared, model).reason
+    reason = judged(declared, model).reason
+    assert reason.startswith("servable_config.py: ")
+    assert text in reason
 
 
 def test_verdict_follows_the_declaration_and_not_the_walk() -> None:
@@ -86,7 +88,9 @@ def test_verdict_follows_the_declaration_and_not_the_walk() -> None:
 def test_verdict_refuses_batch_axes_beside_a_declaration() -> None:
     settings = "[batch_axes]\ninputs = { t0 = 0 }\noutputs = { t1 = 0 }\n"
     verdict = judged(ROWS, signature(("n", 2), ("n", 3)), settings)
-    assert "batch_axes says what declare_model says already" in verdict.reason
+    assert verdict.reason.startswith(
+        "servable.toml: batch_axes says what declare_model says already"
+    )
 
 
 def test_verdict_of_max_batch_size_1_keeps_the_rows_that_a_model_must_have() -> None:
