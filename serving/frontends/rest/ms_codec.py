@@ -86,7 +86,9 @@ def parse(body: bytes) -> list[dict[str, Any]]:
         if not given:
             raise ms_json.refused("json object, value is empty")
         return [given]
-    if not isinstance(given, list):
+    if given == []:
+        raise ms_json.refused("instances value is array type, but no value")
+    if not isinstance(given, list) or not isinstance(given[0], dict):
         raise ms_json.refused("instances no key mode is not supported")
     for instance in given:
         if not isinstance(instance, dict):

@@ -133,7 +133,8 @@ def _flattened(value: list[Any]) -> tuple[tuple[int, ...], list[Any]]:
             )
         shape.append(size)
         if not size:
-            raise refused("json array, data type is unknown")
+            why = "data type is unknown" if len(shape) > 1 else "shape is empty"
+            raise refused(f"json array, {why}")
         is_leaf = type(level[0][0]) is not list
         level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
         if is_leaf:

@@ -106,7 +106,7 @@ SCALAR = "json object, only support scalar when data type is string or bytes"
     [
         (None, "json value is null, it is not supported"),
         ([None], "json value is null, it is not supported"),
-        ([], "json array, data type is unknown"),
+        ([], "json array, shape is empty"),
         ([[], []], "json array, data type is unknown"),
         ([1, 2.0], "json array, elements type is not equal"),
         ([[1, 2], [3]], "invalid json array: json size is 1, the dim 1 expected to be 2"),
