@@ -40,6 +40,11 @@ _log = logging.getLogger("serving.api")
 _P = ParamSpec("_P")
 
 _MOST_MESSAGE_MB = 512
+_TLS_ARGUMENTS = {
+    "--tls-client-ca": "custom_ca",
+    "--tls-cert": "certificate",
+    "--tls-key": "private_key",
+}
 _SIGNALLED = "because of signal SIGINT or SIGTERM"
 
 
@@ -237,8 +242,14 @@ def _open(
 
 @contextlib.contextmanager
 def _bound(problem: str) -> Iterator[None]:
-    """Say in MindSpore Serving's words that an address cannot be had, and why."""
+    """Say in MindSpore Serving's words that an address cannot be had, and why.
+
+    What is wrong with TLS is told of the SSLConfig: a script has no flags.
+    """
     try:
         yield
     except ConfigError as error:
-        raise addresses.failed(f"{problem}: {error.message}") from None
+        why = error.message
+        for flag, argument in _TLS_ARGUMENTS.items():
+            why = why.replace(flag, f"{argument} of SSLConfig")
+        raise addresses.failed(f"{problem}: {why}") from None

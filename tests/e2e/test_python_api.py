@@ -219,6 +219,7 @@ def test_api_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "junk" / "1").mkdir(parents=True)
     (tmp_path / "junk" / "1" / "model.onnx").write_bytes(b"junk")
     rest, taken = free_ports(2)
+    no_key = str(Authority(tmp_path).sign("a").certificate)
     text = f"""
 import socket, threading
 import psutil
@@ -242,6 +243,8 @@ listener.listen()
 told(server.start_restful_server, "127.0.0.1:{taken}")
 told(server.start_grpc_server, "127.0.0.1:{taken}")
 told(server.start_grpc_server, "unix:/no/folder/socket")
+told(server.start_grpc_server, "127.0.0.1:{rest}", 100, server.SSLConfig("no.crt", "no.key"))
+told(server.start_restful_server, "127.0.0.1:{rest}", 100, server.SSLConfig({no_key!r}, {no_key!r}))
 server.start_restful_server("127.0.0.1:{rest}")
 told(server.start_restful_server, "127.0.0.1:{rest}")
 server.start_servables(C(".", "sums"))
@@ -262,6 +265,10 @@ told(server.start_servables, C(".", "sums"))
         f"address 127.0.0.1:{taken}",
         "Raise failed: Serving Error: Serving gRPC server start failed, create server failed, "
         "address unix:/no/folder/socket",
+        "Raise failed: Serving Error: Serving gRPC server start failed, create server failed, "
+        f"address 127.0.0.1:{rest}: certificate of SSLConfig no.crt cannot be read: No such file",
+        "Raise failed: Serving Error: RESTful server start failed, bind to the socket address "
+        f"127.0.0.1:{rest} failed: private_key of SSLConfig cannot be used: it holds no private",
         "Raise failed: Serving Error: RESTful server is already running",
         "Raise failed: Serving Error: Master gRPC server is already running",
     ]
