@@ -24,6 +24,12 @@ Instance = Tuple[Tensor, ...]
 Outcome = Union[Instance, str]
 """What the function gave for an instance, or the text of its failure."""
 
+_NO_SCALAR = "only 0-dimensional arrays can be converted to Python scalars"
+_NO_SCALAR_FIX = (
+    " (clients send a number as an array of one element, and int() and float() of it end like this "
+    "from numpy 2.4 on: write x.item(), or install an older numpy for this servable)"
+)
+
 
 def run(
     function: Function,
@@ -135,7 +141,8 @@ class _Stage:
 def _text(error: BaseException) -> str:
     """Return what an exception says, or else its name: some cannot be turned into text."""
     try:
-        return str(error) or type(error).__name__
+        said = str(error) or type(error).__name__
+        return said + _NO_SCALAR_FIX if said == _NO_SCALAR else said
     except Exception:
         return type(error).__name__
 

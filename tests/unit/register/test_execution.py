@@ -97,6 +97,16 @@ def test_mistakes_are_told_and_survived(call: Callable[[Any], Any], text: str) -
     assert told.startswith(f"failed: {text}")
 
 
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.4.0", reason="an older numpy converts it"
+)
+@pytest.mark.parametrize("convert", [int, float])
+def test_number_of_a_client_that_is_converted_is_told_how_to(convert: Callable[[Any], Any]) -> None:
+    (told,) = alone(convert, (np.array([5]),))
+    assert told.startswith("failed: only 0-dimensional arrays can be converted")
+    assert "write x.item()" in told
+
+
 def test_batch_is_a_tuple_of_tuples() -> None:
     seen: list[Any] = []
 
