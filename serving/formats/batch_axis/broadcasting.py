@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Sequence
 
+from serving.formats.batch_axis.places import computed_place
 from serving.formats.batch_axis.size import ONE, Kind, Size, derived
 from serving.formats.batch_axis.step import MICROSOFT, ML, Step, is_one, rule
 from serving.formats.batch_axis.value import Draft, Rows
@@ -88,7 +90,11 @@ def cast_like(step: Step) -> Draft:
 @rule(*VARIADIC)
 def variadic(step: Step) -> Draft:
     """Operands are stretched to one shape."""
-    return broadcast(step, range(len(step.inputs)))
+    draft = broadcast(step, range(len(step.inputs)))
+    found = computed_place(step)
+    if found is None:
+        return draft
+    return replace(draft, place=found.place, span=found.span, reach=found.reach)
 
 
 @rule("Clip")
@@ -98,11 +104,22 @@ def clip(step: Step) -> Draft:
     return step.keep()
 
 
+def require_inference(step: Step) -> None:
+    """Refuse a Dropout that may be training."""
+    training = step.integers(2) if step.has(2) else [0]
+    if training is None:
+        step.refuse("may drop values at random (its training mode is only computed while it runs)")
+    if training != [0]:
+        step.refuse(
+            "drops values at random: the model was exported in training mode (call eval() on the "
+            "network before the export)"
+        )
+
+
 @rule("Dropout")
 def dropout(step: Step) -> list[Draft]:
     """Nothing happens outside training."""
-    if step.has(2) and step.integers(2) != [0]:
-        step.refuse("may drop values at random (its training mode is not fixed to off)")
+    require_inference(step)
     step.require_free(1)
     return [step.keep(), step.keep()]
 

@@ -12,9 +12,12 @@ from serving.formats.batch_axis.step import Refusal
 from serving.formats.batch_axis.value import Rows, Value
 
 _MADE_UP = re.compile(
-    r"|\?|-1|None|unk__\d+|unknown\w*|p2o\.DynamicDimension\.\d+|dynamic_axes_\d+"
+    r"|\?|-1|None|unk__\d+|unknown\w*|p2o\.DynamicDimension\.\d+|.*dynamic_axes_\d+"
 )
 """Names that exporters give to an axis when nobody named it; they say nothing."""
+
+_NUMBERED = re.compile(r"[su]\d+")
+"""PyTorch's own names: one name is one length, but two may well be of one length, too."""
 
 
 def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -58,7 +61,8 @@ def _claimed(info: onnx.ValueInfoProto, names: dict[str, str]) -> Value:
         raise Refusal(f"the first axis of input '{info.name}' is fixed at {first.dim_value}")
     name = first.dim_param
     if not _MADE_UP.fullmatch(name):
-        names[info.name] = name
+        if not _NUMBERED.fullmatch(name):
+            names[info.name] = name
         same = [i for i, axis in enumerate(axes) if i and axis.dim_param == name]
         if same:
             places = listing([0, *same])

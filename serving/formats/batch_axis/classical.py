@@ -26,7 +26,14 @@ def per_feature(step: Step) -> Draft:
 def classifier(step: Step) -> list[Draft]:
     """A label for each row, and its scores."""
     rows = _table(step)
-    return [Draft(rows, (rows.size,)), Draft(rows, (rows.size, None))]
+    return [Draft(rows, (rows.size,)), Draft(rows, (rows.size, _score_count(step)))]
+
+
+def _score_count(step: Step) -> Size | None:
+    """Return how many scores trees give a row; of the others shape inference knows it."""
+    labels = step.attribute("classlabels_int64s") or step.attribute("classlabels_strings") or ()
+    trees = step.node.op_type == "TreeEnsembleClassifier"
+    return Size(len(labels)) if trees and labels else None
 
 
 @rule(
@@ -35,7 +42,8 @@ def classifier(step: Step) -> list[Draft]:
 def regressor(step: Step) -> Draft:
     """Numbers for each row."""
     rows = _table(step)
-    return Draft(rows, (rows.size, None))
+    name = "targets" if step.node.op_type == "LinearRegressor" else "n_targets"
+    return Draft(rows, (rows.size, Size(step.attribute(name, 1))))
 
 
 @rule("OneHotEncoder", domain=ML)

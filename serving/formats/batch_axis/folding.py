@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from serving.formats.batch_axis import arithmetic
 from serving.formats.batch_axis.size import Kind, Size, Symbol
@@ -22,8 +23,12 @@ FOLD_LIMIT = 64
 LARGEST_RESULT = 2**31 - 1
 """Arithmetic beyond this may wrap around in a 32-bit tensor and is not followed."""
 
+_LARGEST_TABLE = 1 << 20
+"""Larger ones are not looked through for their largest number."""
+
 Fold = Callable[[Step, list[Elements]], Elements | list[Elements] | None]
 _WIDE_NUMBERS = frozenset((onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.DOUBLE))
+_WHOLE_NUMBERS = frozenset((onnx.TensorProto.INT64, onnx.TensorProto.INT32))
 _REALS = frozenset(
     (
         onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
@@ -45,11 +50,17 @@ def tensor_value(tensor: onnx.TensorProto) -> Value:
     numeric = tensor.data_type in _WIDE_NUMBERS or tensor.data_type in (
         onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
     )  # fmt: skip
+    if readable and FOLD_LIMIT < count <= _LARGEST_TABLE and tensor.data_type in _WHOLE_NUMBERS:
+        return Value(dims, reach=_table_reach(onnx.numpy_helper.to_array(tensor)))
     if count > FOLD_LIMIT or not readable or not numeric:
         return Value(dims)
     array = onnx.numpy_helper.to_array(tensor)
     items: list[Size | None] = [arithmetic.number(n) for n in array.flatten().tolist()]
     return known_value(object_array(items, array.shape), is_real(tensor.data_type))
+
+
+def _table_reach(table: NDArray[Any]) -> Size | None:
+    return Size(int(table.max()) + 1) if table.min() >= 0 else None
 
 
 def with_elements(name: str, value: Value, real: bool) -> Value | None:

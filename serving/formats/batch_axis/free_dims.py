@@ -73,6 +73,10 @@ def _gather(step: Step) -> OpenDims:
     return (*dims[:axis], *step.dims(1), *dims[axis + 1 :])
 
 
+def _like_indices(step: Step) -> OpenDims:
+    return step.dims(1)
+
+
 def _range(step: Step) -> OpenDims:
     ends = [step.value(i).known for i in range(3)]
     start, limit, stride = (None if e is None else e.flat[0] for e in ends)
@@ -104,7 +108,8 @@ def _shaped(step: Step) -> OpenDims | None:
 
 
 _DIMS: dict[str, Callable[[Step], OpenDims | None]] = {
-    "ConstantOfShape": _shaped, "Gather": _gather, "Range": _range, "Slice": _slice,
+    "ConstantOfShape": _shaped, "Gather": _gather, "GatherElements": _like_indices,
+    "Range": _range, "Slice": _slice,
     "Transpose": _transpose, "Unsqueeze": _unsqueeze,
     **dict.fromkeys(UNARY, _same), **dict.fromkeys(VARIADIC, _stretched),
 }  # fmt: skip

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from serving.formats.batch_axis.size import Size
+from serving.formats.batch_axis.places import fits
+from serving.formats.batch_axis.size import ONE, Size
 from serving.formats.batch_axis.step import Step, rule
-from serving.formats.batch_axis.value import Draft, Place, Rows
+from serving.formats.batch_axis.value import Draft, Place, Rows, Value
 
 
 @rule("Gather")
@@ -14,6 +15,8 @@ def gather(step: Step) -> Draft:
     sizes, picked = step.dims(0), step.dims(1)
     axis = step.axis(step.attribute("axis", 0), len(sizes))
     dims = (*sizes[:axis], *picked, *sizes[axis + 1 :])
+    if _own_list(data, indices, axis):
+        return Draft(step.rows(1), dims, place=Place.NONE)
     if data.rows is not None and indices.rows is not None:
         step.refuse("picks from the batch by numbers that come from the batch")
     if indices.rows is not None:
@@ -25,6 +28,19 @@ def gather(step: Step) -> Draft:
         step.refuse(f"picks entries of axis {axis}, the batch")
     place = rows.axis if rows.axis < axis else rows.axis - 1 + len(picked)
     return Draft(rows.at(place), dims)
+
+
+def _own_list(data: Value, indices: Value, axis: int) -> bool:
+    """Return whether the data lists all rows' entries, and every index finds one of its own row."""
+    return (
+        axis == 0
+        and data.place is Place.NONE
+        and data.rows is not None
+        and data.rows == Rows(0, ONE, data.rows.inner)
+        and indices.place is Place.OWN
+        and indices.span == data.rows.inner
+        and fits(indices.reach, indices.span)
+    )
 
 
 @rule("GatherElements")

@@ -75,8 +75,17 @@ def cut(step: Step) -> Draft:
         if axis != rows.axis and not (end is None or not end.has_batch):
             step.refuse(f"cuts axis {axis} by the size of the batch")
         if not whole:
-            dims[axis] = None
+            dims[axis] = _part(step.dims(0)[axis], start, end, stride)
     return Draft(rows, tuple(dims))
+
+
+def _part(length: Size, start: int | None, end: Size | None, stride: int | None) -> Size | None:
+    """Return the length of a part where all that decides it is a plain number."""
+    count = length.constant
+    stop = None if end is None else end.constant
+    if count is None or start is None or stop is None or not stride or stride < 0:
+        return None
+    return Size(len(range(*slice(start, stop, stride).indices(count))))
 
 
 def _slice_count(step: Step) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from serving.formats.batch_axis.size import ONE, Size
 from serving.formats.batch_axis.step import MICROSOFT, Step, is_one, rule
 from serving.formats.batch_axis.value import Draft, OpenDims
@@ -43,9 +45,11 @@ def reduce(step: Step) -> Draft:
 
 @rule("ArgMax", "ArgMin")
 def arg_reduce(step: Step) -> Draft:
-    """One axis, the first by default."""
+    """One axis, the first by default; what is found is a place on it."""
     axes = along(step, [step.attribute("axis", 0)], "searches")
-    return without(step, axes, bool(step.attribute("keepdims", 1)))
+    (axis,) = axes
+    draft = without(step, axes, bool(step.attribute("keepdims", 1)))
+    return replace(draft, reach=step.dims(0)[axis])
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")

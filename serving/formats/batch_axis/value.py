@@ -63,6 +63,7 @@ class Place(enum.Enum):
 
     NONE = "nothing"
     NUMBER = "each is the number of its row"
+    OWN = "each is the number of its row times ``span``, plus something below ``reach``"
     INDEX = (
         "the first entry along the last axis is the number of the row, the others are free of it"
     )
@@ -75,6 +76,7 @@ class Value:
 
     ``known`` holds the elements of a small tensor of numbers; ``real`` says they are floating
     point. ``sequence`` marks a list with one item a row (the output of ZipMap), not a tensor.
+    All elements are whole numbers from 0 up to, but not including, ``reach``, where there is one.
     """
 
     dims: Dims | None
@@ -83,6 +85,8 @@ class Value:
     real: bool = False
     sequence: bool = False
     place: Place = Place.NONE
+    span: Size | None = None
+    reach: Size | None = None
 
     @property
     def counts(self) -> bool:
@@ -107,6 +111,8 @@ class Draft:
     dims: OpenDims
     sequence: bool = False
     place: Place | None = None
+    span: Size | None = None
+    reach: Size | None = None
 
 
 def known_value(elements: Elements, real: bool = False) -> Value:

@@ -7,6 +7,7 @@ is not known to be safe is refused, with a reason for people.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Iterator, Sequence
 
 import numpy as np
@@ -35,6 +36,8 @@ from serving.formats.batch_axis.folding import (
 )
 from serving.formats.batch_axis.free_dims import free_dims
 from serving.formats.batch_axis.inference import Inferred, infer
+from serving.formats.batch_axis.places import free_reach, passed_place
+from serving.formats.batch_axis.scan import scan_of
 from serving.formats.batch_axis.size import Kind, Size, Symbol, product
 from serving.formats.batch_axis.step import ML, Refusal, Step, label, rule_for
 from serving.formats.batch_axis.value import (
@@ -57,12 +60,6 @@ _RANDOM = frozenset(
         "RandomUniformLike",
     )
 )  # fmt: skip
-
-_MOVES = frozenset(
-    ("Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-)  # fmt: skip
-"""Operators that put elements elsewhere within their rows and change none."""
-_WHOLE = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
 
 def prove(model: onnx.ModelProto) -> BatchAxes:
@@ -166,10 +163,9 @@ class _Walk:
             return found
         if all(v.free for v in step.given()):
             self._check_free(step)
-            first = free_dims(step)
-            return [
-                self._free(name, None if i else first) for i, name in enumerate(step.node.output)
-            ]
+            first, *others = step.node.output
+            made = replace(self._free(first, free_dims(step)), reach=free_reach(step))
+            return [made, *(self._free(name, None) for name in others)]
         return self._by_rule(step)
 
     def _read_shape(self, step: Step) -> list[Value] | None:
@@ -214,8 +210,8 @@ class _Walk:
     def _check_free(self, step: Step) -> None:
         """Refuse operators that may answer differently from run to run."""
         node = step.node
-        if node.op_type == "Dropout" and step.has(2) and step.integers(2) != [0]:
-            step.refuse("may drop values at random (its training mode is not fixed to off)")
+        if node.op_type == "Dropout":
+            broadcasting.require_inference(step)
         domain = "" if node.domain == "ai.onnx" else node.domain
         if domain not in ("", ML) and rule_for(domain, node.op_type) is None:
             step.refuse("is an operator that the proof does not know")
@@ -251,6 +247,8 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         if any(v.sequence for v in step.given()):
             step.refuse("works on a list with an item for each row, which is not followed")
+        if (domain, node.op_type) == ("", "Scan"):
+            return self._scanned(step)
         if next(_inner_graphs(node), None) is not None:
             step.refuse("runs a part of the graph on the batch under its own control")
         found = rule_for(domain, node.op_type)
@@ -275,6 +273,24 @@ class _Walk:
             for name, draft in zip(node.output, drafts, strict=False)
         ]
 
+    def _scanned(self, step: Step) -> list[Value]:
+        """Walk through the graph inside a Scan once: what holds for one turn holds for all."""
+        loop = scan_of(step)
+        inner = _Walk(loop.body, self._opset, Inferred({}, {}), self.values | loop.first)
+        for node in loop.body.node:
+            inner.pass_through(node)
+        made = loop.results([inner.value(o.name) for o in loop.body.output])
+        return [
+            self._closed(step, name, found) if isinstance(found, Draft) else found
+            for name, found in zip(step.node.output, made, strict=True)
+        ]
+
+    def value(self, name: str) -> Value:
+        """Return a tensor that is made; raises ``Refusal``."""
+        if name not in self.values:
+            raise Refusal(f"output '{name}' is made by no node")
+        return self.values[name]
+
     def _closed(self, step: Step, name: str, draft: Draft) -> Value:
         """Fill in lengths that shape inference found, and check the rule against it."""
         rows = draft.rows
@@ -292,17 +308,12 @@ class _Walk:
             if dim is not None and dim.has_batch:
                 step.refuse(f"makes another axis of '{name}' grow with the batch")
             dims.append(Size(fixed) if fixed is not None else dim)
-        place = _place(step) if draft.place is None else draft.place
-        return Value(_closed(name, tuple(dims)), rows, sequence=draft.sequence, place=place)
-
-
-def _place(step: Step) -> Place:
-    """Return what an output has to do with the place of its rows, going by the inputs."""
-    if all(v.place is Place.NONE for v in step.given()):
-        return Place.NONE
-    operator, numbers = step.node.op_type, step.value(0).place is Place.NUMBER
-    kept = operator in _MOVES or (operator == "Cast" and step.attribute("to") in _WHOLE)
-    return Place.NUMBER if kept and numbers else Place.MIXED
+        value = Value(_closed(name, tuple(dims)), rows, sequence=draft.sequence)
+        if draft.place is not None:
+            return replace(value, place=draft.place, span=draft.span, reach=draft.reach)
+        kept = passed_place(step)
+        reach = kept.reach if draft.reach is None else draft.reach
+        return replace(value, place=kept.place, span=kept.span, reach=reach)
 
 
 def _closed(name: str, dims: OpenDims) -> Dims:

@@ -130,6 +130,66 @@ ACCEPTED = [
         zero=[0], one=[1], two=[2], none=0, step=1, five=5,
     ),
     case(
+        # How PyTorch writes the same without GatherND: the place in the list of all rows' entries.
+        "(float[N,t] m) => (y) { s = Shape(m) n = Gather(s, none) t = Gather(s, step) "
+        "r = Range(none, n, step) u = Unsqueeze(r, one) b = Mul(u, t) c = Range(none, t, step) "
+        "v = Unsqueeze(c, zero) i = Add(v, b) f = Flatten<axis=2>(m) y = Gather(f, i) }",
+        zero=[0], one=[1], none=0, step=1,
+    ),
+    case(
+        "(float[N,5] m) => (y) { s = Shape(m) n = Gather(s, none) r = Range(none, n, step) "
+        "u = Unsqueeze(r, one) b = Mul(five, u) c = Add(b, i) d = Add(c, j) f = Reshape(m, all) "
+        "y = Gather(f, d) }",
+        one=[1], all=[-1], none=0, step=1, five=5, i=[0, 3], j=[1, 0],
+    ),
+    case(
+        # A table of whole numbers too long to be taken for a shape.
+        "(float[N,99] m) => (y) { s = Shape(m) n = Gather(s, none) r = Range(none, n, step) "
+        "u = Unsqueeze(r, one) b = Mul(u, wide) i = Add(b, table) f = Reshape(m, all) "
+        "y = Gather(f, i) }",
+        one=[1], all=[-1], none=0, step=1, wide=99, table=list(range(98, -1, -1)),
+    ),
+    case(
+        # The entry of each row where something is largest, as CLIP finds the end of a text.
+        "(float[N,5,3] h, int64[N,5] x) => (y) { s = Shape(h) n = Gather(s, none) "
+        "r = Range(none, n, step) b = Mul(r, five) a = ArgMax<axis=-1,keepdims=0>(x) "
+        "i = Add(a, b) f = Flatten<axis=2>(h) y = Gather(f, i) }",
+        none=0, step=1, five=5,
+    ),
+    case(
+        # How BERT fills in token types: a table looked up by places cut to the length of the text.
+        "(float[N,t] x) => (y) { s = Shape(x) t = Gather(s, one) p = Slice(places, zero, t, one) "
+        "g = GatherElements<axis=1>(types, p) e = Expand(g, s) y = Add(x, e) }",
+        zero=[0], one=[1], places=[list(range(9))], types=(1, 9),
+    ),
+    case(
+        # How scikit-learn's neighbours are written: every row against one known row after another.
+        "(float[N,4] x) => (y) { k, d = Scan<num_scan_inputs=1,body=turn (float[n,4] s, float[4] w)"
+        " => (float[n,4] t, float[n] e) { t = Identity(s) f = Sub(s, w) "
+        "e = ReduceSumSquare<axes=[1],keepdims=0>(f) }>(x, w) y = Transpose(d) }",
+        w=(6, 4),
+    ),
+    case(
+        # A state that grows, along an axis of every row.
+        "(float[N,3,4] x, float[N,4] z) => (y, k) { k, y = Scan<num_scan_inputs=1,"
+        "scan_input_axes=[1],scan_output_axes=[-2],body=turn (float[n,4] s, float[n,4] w) => "
+        "(float[n,4] t, float[n,4] e) { t = Add(s, w) e = Relu(t) }>(z, x) }",
+    ),
+    case(
+        # How skl2onnx writes one output for each class, and one for several regressors.
+        "(float[N,2] x) => (y) { l, p = ai.onnx.ml.LinearClassifier<coefficients=[0.5,-1.0,1.0,"
+        "0.25],intercepts=[0.1,0.2],classlabels_ints=[0,1]>(x) n = ai.onnx.ml.Normalizer(p) "
+        "a = Slice(n, one, two, one) y = Reshape(a, all) }",
+        one=[1], two=[2], all=[-1],
+    ),
+    case(
+        "(float[N,2] x) => (y) { a = ai.onnx.ml.LinearRegressor<coefficients=[0.5,-1.0]>(x) "
+        "b = Reshape(a, column) y = Concat<axis=1>(b, b) }",
+        column=[-1, 1],
+    ),
+    case("(float[s10,4] x, float[s86,4] z) => (y) { y = Add(x, z) }"),
+    case("(float[x_dynamic_axes_1,4] x, float[z_dynamic_axes_1,4] z) => (y) { y = Add(x, z) }"),
+    case(
         "(float[N,4] x) => (y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }",
         s=LEVEL, z=ZERO,
     ),
@@ -232,6 +292,34 @@ REFUSED = [
          "y = Add(x, p) }", "by the size of the batch", z=[0], w=(9, 4)),
     case("(float[N,4] x) => (y) { y = Pad(x, p) }", "pads axis 0, the batch", p=[1, 0, 0, 0]),
     case("(float[N,4] x) => (y) { y = Tile(x, r) }", "merged with other axes", r=[2, 1]),
+    case("(float[N,t] m, float[N,q] x) => (y) { s = Shape(m) n = Gather(s, none) "
+         "t = Gather(s, step) z = Shape(x) q = Gather(z, step) r = Range(none, n, step) "
+         "u = Unsqueeze(r, one) b = Mul(u, t) c = Range(none, q, step) v = Unsqueeze(c, zero) "
+         "i = Add(v, b) f = Flatten<axis=2>(m) y = Gather(f, i) }",
+         "picks from the batch by numbers", zero=[0], one=[1], none=0, step=1),
+    *(case("(float[N,5] m) => (y) { s = Shape(m) n = Gather(s, none) r = Range(none, n, step) "
+           "u = Unsqueeze(r, one) b = Mul(u, wide) i = Add(b, places) f = Reshape(m, all) "
+           "y = Gather(f, i) }", "picks from the batch by numbers",
+           one=[1], all=[-1], none=0, step=1, wide=wide, places=places)
+      for wide, places in ((5, [0, 5]), (5, [-1, 0]), (4, [0, 1]), (5, list(range(70))))),
+    case("(float[N,5] m) => (y) { s = Shape(m) n = Gather(s, none) r = Range(none, n, step) "
+         "u = Unsqueeze(r, one) b = Mul(u, five) c = Add(b, i) d = Add(c, i) f = Reshape(m, all) "
+         "y = Gather(f, d) }", "picks from the batch by numbers",
+         one=[1], all=[-1], none=0, step=1, five=5, i=[0, 3]),
+    case("(float[N,4] x) => (y) { k, y = Scan<num_scan_inputs=1,body=turn (float[4] s, float[4] w)"
+         " => (float[4] t, float[4] e) { t = Add(s, w) e = Identity(t) }>(z, x) }",
+         "goes through axis 0, the batch, row by row", z=(4,)),
+    case("(float[N,4] x) => (y) { k, y = Scan<num_scan_inputs=1,body=turn (float[n,4] s, "
+         "float[4] w) => (float[n,4] t, float[n,4] e) { t = Add(s, w) e = Softmax<axis=0>(t) }"
+         ">(x, w) }",
+         "normalises over axis 0, the batch", w=(6, 4)),
+    case("(float[N,4,4] x) => (y) { y, k = Scan<num_scan_inputs=1,body=turn (float[a,b,c] s, "
+         "float[4] w) => (float[a,b,c] t, float[4] e) { t = Transpose<perm=[1,0,2]>(s) "
+         "e = Identity(w) }>(x, w) }",
+         "carries on as 's' is laid out anew", w=(6, 4)),
+    case("(float[s0,s0] x) => (y) { y = Relu(x) }", "input 'x' gives its axes 0, 1 one name, 's0'"),
+    case("(float[N,4] x) => (y) { y = Dropout(x, ratio, on) }", "exported in training mode",
+         ratio=np.float32(0.5), on=np.array(True)),
     case("(float[N,4] x) => (y) { y = Gather<axis=0>(x, i) }", "picks entries of axis 0", i=[0]),
     case("(float[N,4] x, int64[N] i) => (y) { y = Gather<axis=0>(x, i) }",
          "picks from the batch by numbers that come from the batch"),
@@ -290,6 +378,24 @@ def test_operator_that_may_mix_rows_is_refused(
     assert not proof.batched
     assert reason in proof.reason
     assert (proof.inputs, proof.outputs) == ((), ())
+
+
+def test_scores_of_trees_are_counted_in_the_first_opset_too() -> None:
+    """skl2onnx asks for that one, for which shape inference says nothing of the scores."""
+    net = written(
+        "(float[N,2] x) => (y) { l, p = ai.onnx.ml.TreeEnsembleClassifier<"
+        "classlabels_int64s=[0,1,2],class_ids=[0,1,2,1],class_nodeids=[1,1,2,2],"
+        "class_treeids=[0,0,0,0],class_weights=[0.7,0.3,0.4,0.6],nodes_treeids=[0,0,0],"
+        "nodes_nodeids=[0,1,2],nodes_featureids=[1,0,0],nodes_values=[0.1,0.0,0.0],"
+        "nodes_truenodeids=[1,0,0],nodes_falsenodeids=[2,0,0],"
+        'nodes_modes=["BRANCH_LEQ","LEAF","LEAF"]>(x) '
+        "a = Reshape(p, s) b = Concat<axis=0>(a, a) y = ReduceMean<axes=[0],keepdims=0>(b) }",
+        s=[1, -1, 3],
+    )
+    next(o for o in net.opset_import if o.domain == "ai.onnx.ml").version = 1
+    proof = prove(net)
+    assert proof.batched, proof.reason
+    rows_agree(net, feeds_for(net))
 
 
 def feeds_for(net: onnx.ModelProto, rows: int = 3) -> dict[str, np.ndarray]:
