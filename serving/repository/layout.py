@@ -150,30 +150,53 @@ def read_servable(entries: Sequence[Entry]) -> ServableLayout:
         elif entry.name not in split.values() and not entry.name.endswith("_variables"):
             strays.append(names.printable(entry.name))
     stages = any(e.name == names.STAGES_FILE for e in entries)
-    if not stages:  # else they may well be packages that it imports
-        notes += misnamed
-        notes += [f"folder {name!r} is not a version: {_DIGITS}" for name in strays]
     models = [e.name for e in entries if e.kind is Kind.FILE and names.is_model_name(e.name)]
+    hub = not (versions or refused) and hub_folder(entries)
+    reason = "" if versions or refused or models or hub else _without_versions(misnamed, strays)
+    if not (stages or hub or reason):  # else packages that it imports, other forms, or told there
+        notes += misnamed
+        notes += [f"folder {name!r} is not a version: {_DIGITS}{_meant(name)}" for name in strays]
     if versions or refused:
         if models:
             notes.append(f"{listing(models)} beside the version folders is not served")
         found = tuple(sorted(versions)), False, tuple(sorted(refused)), tuple(notes)
         return ServableLayout(*found, stages=stages)
-    reason = "" if models or stages else _without_versions(misnamed, strays)
-    return ServableLayout((), True, (), tuple(notes), reason, stages)
+    return ServableLayout((), True, (), tuple(notes), "" if stages else reason, stages)
+
+
+def hub_folder(entries: Sequence[Entry]) -> str:
+    """Return the folder that holds the model in place of this one, as on a model hub, or ``""``.
+
+    There ``onnx/`` lies beside the weights and the files of tokenizers and other runtimes.
+    """
+    if any(e.kind is not Kind.FOLDER and names.is_network_name(e.name) for e in entries):
+        return ""
+    there = (e.kind is Kind.FOLDER and not e.outside for e in entries if e.name == names.HUB_FOLDER)
+    return names.HUB_FOLDER if any(there) else ""
 
 
 def _without_versions(misnamed: Sequence[str], strays: Sequence[str]) -> str:
     """Say why a folder without a model has no version, by what its folders are called."""
+    if set(strays) >= names.HUB_CACHE:
+        return (
+            "its folder belongs to the cache of the Hugging Face hub: download the model into a "
+            "folder of its own (hf download NAME --local-dir FOLDER)"
+        )
     problems = list(misnamed)
     if len(strays) == 1:
-        problems.append(f"folder {strays[0]!r} is not a version: {_DIGITS}")
+        hint = _meant(strays[0]) or " (if it is a servable, pass this folder as --model-dir)"
+        problems.append(f"folder {strays[0]!r} is not a version: {_DIGITS}{hint}")
     elif strays:
         problems.append(
             f"folders {listing(strays)} are not versions: {_DIGITS} (if they are servables, "
             "pass this folder as --model-dir)"
         )
     return "its folder holds no version folder: " + "; ".join(problems) if problems else ""
+
+
+def _meant(name: str) -> str:
+    number = names.meant_version(name)
+    return f": rename it to '{number}'" if number else ""
 
 
 def _split_models(entries: Sequence[Entry]) -> dict[str, str]:

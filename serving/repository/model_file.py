@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from serving.errors import did_you_mean, listing
 from serving.repository import names
-from serving.repository.layout import BROKEN, OUTSIDE, Entry, Kind
+from serving.repository.layout import BROKEN, OUTSIDE, Entry, Kind, hub_folder
 
 _KNOWN = ", ".join(names.MODEL_EXTENSIONS)
 _KEYS = {names.SETTINGS_FILE: "model_file", names.TRITON_FILE: "default_model_filename"}
@@ -27,11 +27,13 @@ def nested_model(entries: Sequence[Entry], model_file: str | None = None) -> str
     """Return the folder that stands in the place of the model file, or ``""``.
 
     Triton wants an ONNX model with external data as ``model.onnx/model.onnx``: a folder of the
-    model file's name, with the file of that name and its data in it.
+    model file's name, with the file of that name and its data in it. Model hubs have ``onnx/``.
     """
     wanted = model_file or _TRITON_DEFAULT
-    inside = (e.kind is Kind.FOLDER and not e.outside for e in entries if e.name == wanted)
-    return wanted if any(inside) else ""
+    inside = [e.kind is Kind.FOLDER and not e.outside for e in entries if e.name == wanted]
+    if inside:
+        return wanted if any(inside) else ""
+    return hub_folder(entries)
 
 
 def choose_model(
@@ -65,7 +67,8 @@ def choose_model(
         return Choice(
             "",
             f"its folder holds several models: {listing(e.name for e in pool)} (set "
-            f"{_KEYS[asked_in]} in {asked_in} to the one to serve, or move the others away)",
+            f"{_KEYS[asked_in]} in {asked_in} to the one to serve, or give each a folder of its "
+            "own)",
         )
     others = [e.name for e in candidates if e is not pool[0]]
     notes = copying + ((f"{listing(others)} beside it is not served",) if others else ())

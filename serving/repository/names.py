@@ -24,6 +24,11 @@ SAVED_MODEL_PARTS = ("fingerprint.pb", "keras_metadata.pb")
 WEIGHTS_EXTENSIONS = (".ckpt", ".safetensors")
 """Endings of files with weights alone: beside a network's file they are what it was made from."""
 
+HUB_FOLDER = "onnx"
+"""Where repositories of the Hugging Face hub keep the ONNX form of a model."""
+HUB_CACHE = frozenset(("blobs", "snapshots"))
+"""Folders of a model in the cache of the hub's own client."""
+
 CODE_EXTENSIONS = (
     ".py", ".so", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".txt", ".csv",
     ".tsv", ".vocab", ".npy", ".npz",
@@ -39,6 +44,8 @@ FOREIGN_EXTENSIONS = {
     ".pkl": "a Python pickle, which is never opened: export a scikit-learn model with skl2onnx",
     ".joblib": "a Python pickle, which is never opened: export a scikit-learn model with skl2onnx",
     ".pdmodel": "a PaddlePaddle model: convert it to ONNX with paddle2onnx",
+    ".ort": "an ORT-format model: serve the ONNX model that it was made from",
+    ".gguf": "a model for llama.cpp: export the network as ONNX",
 }
 """Endings of models of other frameworks, which are never candidates: what they are, the way out."""
 
@@ -48,6 +55,7 @@ _MAX_VERSION = 2**63 - 1  # versions are int64 on the wires of TensorFlow and Mi
 
 _UNFINISHED_ENDINGS = (".part", ".tmp", ".partial", ".crdownload", ".download", "~")
 _RSYNC_TEMPORARY = re.compile(r"\.(?P<name>.+\..+)\.[A-Za-z0-9]{6}")
+_LABELLED_VERSION = re.compile(r"v(ersion)?[-_. ]?0*(?P<number>[1-9][0-9]{0,17})", re.IGNORECASE)
 _QUIET_FOLDERS = frozenset({"__pycache__", "__MACOSX", "lost+found"})
 
 
@@ -120,8 +128,22 @@ def version_problem(name: str) -> str:
     return ""
 
 
+def meant_version(name: str) -> str:
+    """Return the number in a name like ``v1`` or ``version_2``, or ``""``."""
+    match = _LABELLED_VERSION.fullmatch(name)
+    return match["number"] if match else ""
+
+
+def is_network_name(name: str) -> bool:
+    """Return whether a file of this name may be a model, and not its weights alone."""
+    return is_model_name(name) and extension(name) not in WEIGHTS_EXTENSIONS
+
+
 def name_problem(name: str) -> str:
-    """Say why a servable cannot have this name and what to do, or return ``""``."""
+    """Say why a servable cannot have this name and what to do, or return ``""``.
+
+    Accents that stand alone (as some systems store names) and vowel signs are parts of letters.
+    """
     if len(name) > _MAX_NAME:
         return f"the name has {len(name)} characters, at most {_MAX_NAME} are allowed: shorten it"
     if name.startswith("."):
@@ -129,7 +151,7 @@ def name_problem(name: str) -> str:
     if name != name.strip(" "):
         return "the name begins or ends with a space: rename it"
     for char in name:
-        if not (char.isalnum() or char in _NAME_MARKS):
+        if not (char.isalnum() or char in _NAME_MARKS or unicodedata.category(char)[0] == "M"):
             return (
                 f"the name holds {_character(char)}; letters, digits, '_', '-', '.' and spaces "
                 "are allowed: rename it"

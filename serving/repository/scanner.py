@@ -235,25 +235,40 @@ class _Scanner:
         asked_in: str,
     ) -> tuple[VersionScan, ...]:
         if found.bare:
+            nested = layout.hub_folder(entries)
+            if nested and model_file not in {e.name for e in entries}:
+                return (self._inner(1, f"{name}/{nested}", folder / nested, model_file, asked_in),)
             choice = choose_model(entries, model_file, asked_in)
             return (_version(1, name, folder, choice),)
         versions = [VersionScan(n, f"{name}/{n}", None, reason) for n, reason in found.refused]
         for number, child in found.versions:
-            place, home = f"{name}/{child}", (folder / child).resolve()
-            try:
-                inner = self._list(home)
-                if nested := nested_model(inner, model_file):
-                    place, home = f"{place}/{nested}", (home / nested).resolve()
-                    inner = self._list(home)
-            except OSError as error:
-                reason = f"its folder cannot be read: {_problem(error)}"
-                versions.append(VersionScan(number, place, None, reason))
-                continue
-            choice = choose_model(inner, model_file, asked_in)
-            strays = tuple(f"{child}/{note}" for note in layout.misplaced(inner))
-            choice = replace(choice, notes=choice.notes + strays)
-            versions.append(_version(number, place, home, choice))
+            place = f"{name}/{child}"
+            version = self._inner(number, place, folder / child, model_file, asked_in, child)
+            versions.append(version)
         return tuple(sorted(versions, key=lambda v: v.version))
+
+    def _inner(
+        self,
+        number: int,
+        place: str,
+        folder: Path,
+        model_file: str | None,
+        asked_in: str,
+        child: str = "",
+    ) -> VersionScan:
+        """Look for the model of a version in a folder of the servable's; ``child`` is its own."""
+        home = folder.resolve()
+        try:
+            inner = self._list(home)
+            if child and (nested := nested_model(inner, model_file)):
+                place, home = f"{place}/{nested}", (home / nested).resolve()
+                inner = self._list(home)
+        except OSError as error:
+            reason = f"its folder cannot be read: {_problem(error)}"
+            return VersionScan(number, place, None, reason)
+        choice = choose_model(inner, model_file, asked_in)
+        strays = tuple(f"{child}/{note}" for note in layout.misplaced(inner) if child)
+        return _version(number, place, home, replace(choice, notes=choice.notes + strays))
 
     def _bare(self, name: str, choice: Choice) -> ServableScan:
         if not choice.name:

@@ -1,5 +1,7 @@
 """Decisions on listings, without a disk."""
 
+import pytest
+
 from serving.repository import layout
 from serving.repository.layout import Entry, Kind
 
@@ -136,12 +138,44 @@ def test_servable_zero_prefixed_folder_is_named_with_the_fix() -> None:
     )
 
 
-def test_servable_with_only_misnamed_versions_has_that_as_its_reason() -> None:
-    found = layout.read_servable([folder("v1")])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("v1", ": rename it to '1'"),
+        ("Version_02", ": rename it to '2'"),
+        ("saved", " (if it is a servable, pass this folder as --model-dir)"),
+        ("1.0.0", " (if it is a servable, pass this folder as --model-dir)"),
+    ],
+)
+def test_servable_with_only_a_misnamed_version_has_that_as_its_reason(name: str, hint: str) -> None:
+    found = layout.read_servable([folder(name)])
     assert found.reason == (
-        "its folder holds no version folder: folder 'v1' is not a version: version names are "
-        "digits only"
+        f"its folder holds no version folder: folder {name!r} is not a version: version names are "
+        f"digits only{hint}"
     )
+    assert found.notes == ()  # the log shall not say it twice
+
+
+@pytest.mark.parametrize(
+    "beside", [(), (file("model.safetensors"), file("config.json"), folder("1_Pooling"))]
+)
+def test_servable_of_a_model_hub_has_its_model_in_a_folder_onnx(beside: tuple[Entry, ...]) -> None:
+    entries = [folder("onnx"), folder("openvino"), *beside]
+    assert layout.read_servable(entries) == layout.ServableLayout((), True, (), ())
+    assert layout.hub_folder(entries) == "onnx"
+
+
+@pytest.mark.parametrize("other", [file("net.onnx"), folder("1")])
+def test_servable_with_a_model_or_a_version_needs_no_folder_onnx(other: Entry) -> None:
+    found = layout.read_servable([folder("onnx"), other])
+    assert found.notes == ("folder 'onnx' is not a version: version names are digits only",)
+    assert layout.hub_folder([folder("onnx", outside=True)]) == ""
+
+
+def test_servable_that_is_a_hub_s_cache_is_told_what_to_do() -> None:
+    found = layout.read_servable([folder("blobs"), folder("refs"), folder("snapshots")])
+    assert "cache of the Hugging Face hub" in found.reason
+    assert "--local-dir" in found.reason
 
 
 def test_servable_that_holds_servables_is_taken_for_the_model_directory_that_it_may_be() -> None:

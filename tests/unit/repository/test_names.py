@@ -33,8 +33,10 @@ def test_version_may_be_the_largest_int64() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "ResNet-50_v1.5", "my model", "\u4e2d\u6587", "1", "-x"]
-)
+    "name",
+    ["digits", "ResNet-50_v1.5", "my model", "\u4e2d\u6587", "1", "-x", "cafe\u0301",
+     "\u0939\u093f\u0928\u094d\u0926\u0940"],
+)  # fmt: skip
 def test_servable_name_of_letters_digits_and_marks_is_fine(name: str) -> None:
     assert names.name_problem(name) == ""
 

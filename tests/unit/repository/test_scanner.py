@@ -50,6 +50,37 @@ def test_scan_finds_versions_folderless_models_and_bare_files(root: Path) -> Non
     }
 
 
+def test_scan_finds_the_model_of_a_hub_s_folder(root: Path) -> None:
+    put(root / "minilm/onnx/model.onnx")
+    put(root / "minilm/onnx/model_quantized.onnx")
+    put(root / "minilm/openvino/openvino_model.xml")
+    put(root / "minilm/model.safetensors")
+    put(root / "minilm/tokenizer.json")
+    assert only(root).versions == (
+        VersionScan(
+            1, "minilm/onnx/model.onnx", root / "minilm/onnx/model.onnx",
+            notes=("'model_quantized.onnx' beside it is not served",),
+        ),
+    )  # fmt: skip
+    put(root / "minilm/servable.toml", 'model_file = "model_quantized.onnx"\n')
+    assert only(root).version(1).path == root / "minilm/onnx/model_quantized.onnx"
+
+
+def test_scan_finds_the_model_of_a_hub_s_folder_that_is_a_version(root: Path) -> None:
+    put(root / "minilm/3/onnx/model.onnx")
+    put(root / "minilm/3/config.json")
+    assert only(root).version(3).path == root / "minilm/3/onnx/model.onnx"
+
+
+def test_scan_says_why_a_hub_s_folder_has_no_model(root: Path) -> None:
+    put(root / "t5/onnx/encoder_model.onnx")
+    put(root / "t5/onnx/decoder_model.onnx")
+    servable = only(root)
+    assert servable.versions == ()
+    assert "several models: 'decoder_model.onnx', 'encoder_model.onnx'" in servable.reason
+    assert "give each a folder of its own" in servable.reason
+
+
 def test_scan_takes_version_1_and_the_stem_from_a_bare_file(root: Path) -> None:
     put(root / "iris.onnx")
     assert only(root).available == {1}
