@@ -77,7 +77,9 @@ def divide(a: Size, b: Size, real: bool) -> Element:
 
 
 def modulo(a: Size, b: Size, real: bool) -> Element:
-    """Return a modulo b, for the case that b divides a."""
+    """Return a modulo b, for plain numbers and where b divides a."""
+    if a.constant is not None and b.constant is not None and a.factor >= 0 and b.factor > 0:
+        return Size(a.factor % b.factor)
     if b.factor != 0 and a.over(b) is not None and a.is_integral and b.is_integral:
         return Size(0)
     return opaque("modulo", Kind.REAL if real else Kind.INTEGER, a, b)

@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
-from serving.formats.batch_axis.size import ONE, Size
+from dataclasses import replace
+from typing import Sequence
+
+from serving.formats.batch_axis.size import ONE, Kind, Size, derived
 from serving.formats.batch_axis.step import MICROSOFT, Step, require_axis_zero, rule
 from serving.formats.batch_axis.value import Draft, OpenDims
 
 
-def _sampled(step: Step, channels: Size | None = None, rank: int | None = None) -> Draft:
+def _sampled(step: Step, channels: Size | None = None) -> Draft:
     """Return an output with the samples of input 0; its other axes are left to inference."""
     rows = require_axis_zero(step, (0,))
-    dims = step.dims(0)
-    count = len(dims) if rank is None else rank
-    open_dims: list[Size | None] = [rows.size, channels, *[None] * (count - 2)]
-    return Draft(rows, tuple(open_dims[:count]))
+    open_dims: list[Size | None] = [rows.size, channels, *[None] * (step.rank(0) - 2)]
+    return Draft(rows, tuple(open_dims[: step.rank(0)]))
+
+
+def _windowed(step: Step, channels: Size | None, kernel: Sequence[int | None]) -> Draft:
+    """Return an output with one entry for each place of a window, as far as that is known.
+
+    Lengths that are equal in the end must be seen to be: networks add and flatten them.
+    """
+    draft = _sampled(step, channels)
+    space = step.dims(0)[2:]
+    if len(space) != len(kernel) or step.attribute("ceil_mode", 0):
+        return draft
+    strides = step.attribute("strides") or [1] * len(space)
+    dilations = step.attribute("dilations") or [1] * len(space)
+    pads = step.attribute("pads") or [0] * 2 * len(space)
+    mode = step.attribute("auto_pad", "NOTSET")
+    lengths: list[Size | None] = []
+    for i, (length, size) in enumerate(zip(space, kernel, strict=True)):
+        if mode.startswith("SAME"):
+            lengths.append(_places(length, 0, strides[i]) if strides[i] == 1 else None)
+        elif size is None:
+            lengths.append(None)
+        else:
+            padded = pads[i] + pads[i + len(space)] if mode == "NOTSET" else 0
+            lengths.append(_places(length, padded - dilations[i] * (size - 1), strides[i]))
+    return replace(draft, dims=(*draft.dims[:2], *lengths))
+
+
+def _places(length: Size, more: int, stride: int) -> Size | None:
+    """Return how many places a window has on an axis that is ``more`` longer, less its reach."""
+    if stride == 1 and more == 0:
+        return length
+    count = length.constant
+    if count is None:
+        return derived(f"windows{more:+}/{stride}", (length,), Kind.SIZE)
+    return Size((count + more - 1) // stride + 1) if count + more > 0 else None
+
+
+def _weights(step: Step, position: int = 1) -> tuple[Size, list[int | None]]:
+    """Return the number of channels that come out, and the lengths of the kernel."""
+    dims = step.dims(position)
+    return dims[0], [d.constant for d in dims[2:]]
 
 
 @rule("Conv")
 def convolution(step: Step) -> Draft:
     """Weights and bias are free."""
     step.require_free(1, 2)
-    return _sampled(step, step.dims(1)[0])
+    return _windowed(step, *_weights(step))
 
 
 @rule("FusedConv", domain=MICROSOFT)
@@ -29,7 +71,7 @@ def fused_convolution(step: Step) -> Draft:
     step.require_free(1, 2)
     if step.has(3):
         require_axis_zero(step, (0, 3))
-    return _sampled(step, step.dims(1)[0])
+    return _windowed(step, *_weights(step))
 
 
 @rule("ConvTranspose")
@@ -43,14 +85,14 @@ def transposed_convolution(step: Step) -> Draft:
 def integer_convolution(step: Step) -> Draft:
     """The zero points are free."""
     step.require_free(1, 2, 3)
-    return _sampled(step, step.dims(1)[0])
+    return _windowed(step, *_weights(step))
 
 
 @rule("QLinearConv")
 def quantised_convolution(step: Step) -> Draft:
     """Scales, zero points, weights and bias are free."""
     step.require_free(*range(1, 9))
-    return _sampled(step, step.dims(3)[0])
+    return _windowed(step, *_weights(step, 3))
 
 
 @rule("DeformConv")
@@ -66,7 +108,8 @@ def pool(step: Step) -> Draft:
     """Windows lie within one sample. The second output of MaxPool counts through all samples."""
     if sum(1 for name in step.node.output if name) > 1:
         step.refuse("returns places counted through the whole batch")
-    return _sampled(step, step.dims(0)[1] if step.rank(0) > 1 else None)
+    channels = step.dims(0)[1] if step.rank(0) > 1 else None
+    return _windowed(step, channels, step.attribute("kernel_shape") or ())
 
 
 @rule("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")

@@ -154,6 +154,24 @@ def _cast(step: Step, arrays: list[Elements]) -> Elements | None:
     return _map(lambda a: None if a is None else rounded(a), arrays[0])
 
 
+def _clip(step: Step, arrays: list[Elements]) -> Elements | None:
+    """Bounds are inputs since opset 11; before, nobody computed shapes with it."""
+    if step.opset < 11 or len(arrays) != len(step.given()):
+        return None
+    real = step.value(0).real
+    rest = iter(arrays[1:])
+    result = arrays[0]
+    for position, choose in ((1, arithmetic.maximum), (2, arithmetic.minimum)):
+        if step.has(position):
+            bound = next(rest).flat[0]
+
+            def bounded(a: Size | None, choose: Any = choose, bound: Any = bound) -> Size | None:
+                return None if a is None or bound is None else choose(a, bound, real)
+
+            result = _map(bounded, result)
+    return result
+
+
 def _integers(array: Elements) -> list[int] | None:
     numbers = [None if e is None else e.constant for e in array.flat]
     return None if None in numbers else [n for n in numbers if n is not None]
@@ -282,7 +300,7 @@ def _arithmetic(step: Step, arrays: list[Elements]) -> Elements:
 
 
 _FOLDS: dict[str, Fold] = {
-    "Cast": _cast, "Gather": _gather, "Slice": _slice, "Concat": _concat,
+    "Cast": _cast, "Clip": _clip, "Gather": _gather, "Slice": _slice, "Concat": _concat,
     "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Reshape": _reshape, "Where": _where,
     "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Transpose": _transpose,
     "Range": _range, "Identity": _identity,

@@ -111,5 +111,6 @@ _DIMS: dict[str, Callable[[Step], OpenDims | None]] = {
     "ConstantOfShape": _shaped, "Gather": _gather, "GatherElements": _like_indices,
     "Range": _range, "Slice": _slice,
     "Transpose": _transpose, "Unsqueeze": _unsqueeze,
+    "CastLike": _same, "DequantizeLinear": _same, "QuantizeLinear": _same,
     **dict.fromkeys(UNARY, _same), **dict.fromkeys(VARIADIC, _stretched),
 }  # fmt: skip

@@ -42,6 +42,9 @@ def infer(model: onnx.ModelProto) -> Inferred:
             if fixed_length(dim) is None and not dim.dim_param:
                 dim.Clear()
     graph.node.extend(source.node)
+    for node in graph.node:
+        if node.domain == "ai.onnx":  # the same as "", and not known by that name
+            node.domain = ""
     for tensor in source.initializer:
         if _is_small(tensor):
             graph.initializer.append(tensor)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from serving.formats.batch_axis.broadcasting import common_dim
-from serving.formats.batch_axis.size import ONE, ROW_COUNT, TO_THE_END, ZERO, Size
+from serving.formats.batch_axis.size import (
+    ONE,
+    ROW_COUNT,
+    TO_THE_END,
+    ZERO,
+    Kind,
+    Size,
+    derived,
+)
 from serving.formats.batch_axis.step import Step, is_one, rule
 from serving.formats.batch_axis.value import Draft, Elements, OpenDims, Place, Rows
 
@@ -124,16 +132,37 @@ def pad(step: Step) -> Draft:
     step.require_free(1, 2, 3)
     rows, rank = step.rows(0), step.rank(0)
     axes = [step.axis(a, rank) for a in (step.axes(3, "") or range(rank))]
-    pads = step.attribute("pads") or step.integers(1)
-    dims: list[Size | None] = [d if i == rows.axis else None for i, d in enumerate(step.dims(0))]
-    if rows.axis not in axes:
-        return Draft(rows, tuple(dims))
-    if pads is None or len(pads) != 2 * len(axes):
+    pads = _pads(step, len(axes))
+    dims: list[Size | None] = list(step.dims(0))
+    if rows.axis in axes and pads is None:
         step.refuse("pads by numbers that are only computed while it runs")
-    place = axes.index(rows.axis)
-    if pads[place] or pads[place + len(axes)]:
-        step.refuse(f"pads axis {rows.axis}, the batch")
+    for i, axis in enumerate(axes):
+        before, after = (None, None) if pads is None else (pads[i], pads[i + len(axes)])
+        if axis != rows.axis:
+            dims[axis] = _padded(step.dims(0)[axis], before, after)
+        elif (before, after) != (ZERO, ZERO):
+            step.refuse(f"pads axis {rows.axis}, the batch")
     return Draft(rows, tuple(dims))
+
+
+def _pads(step: Step, axes: int) -> list[Size | None] | None:
+    """Return what is put before each axis, then after each, as far as it is known."""
+    listed = step.attribute("pads")
+    if listed is not None:
+        return [Size(n) for n in listed]
+    known = step.value(1).known
+    return None if known is None or known.size != 2 * axes else list(known.flat)
+
+
+def _padded(length: Size, before: Size | None, after: Size | None) -> Size | None:
+    if before is None or after is None:
+        return None
+    if before == ZERO and after == ZERO:
+        return length
+    plain = length.constant, before.constant, after.constant
+    if None not in plain:
+        return Size(sum(n for n in plain if n is not None))
+    return derived("padded", (length, before, after), Kind.SIZE)
 
 
 @rule("Expand", sizes=(1,))

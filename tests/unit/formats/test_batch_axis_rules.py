@@ -190,6 +190,42 @@ ACCEPTED = [
     case("(float[s10,4] x, float[s86,4] z) => (y) { y = Add(x, z) }"),
     case("(float[x_dynamic_axes_1,4] x, float[z_dynamic_axes_1,4] z) => (y) { y = Add(x, z) }"),
     case(
+        # A window of one place, as networks that look at all places at once flatten it again.
+        "(float[N,2,h,w] x) => (y) { a = Conv(x, k) s = Shape(x) n = Slice(s, zero, one) "
+        "hw = Slice(s, two, four) p = ReduceProd(hw) t = Concat<axis=0>(n, c, p) "
+        "y = Reshape(a, t) }",
+        k=(3, 2, 1, 1), zero=[0], one=[1], two=[2], four=[4], c=[3],
+    ),
+    case(
+        "(float[N,2,h,w] x) => (y) { a = Conv<pads=[1,1,1,1],strides=[2,2]>(x, k) "
+        "b = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1],strides=[2,2]>(x) s = Shape(a) "
+        "n = Slice(s, zero, one) hw = Slice(s, two, four) p = ReduceProd(hw) "
+        "t = Concat<axis=0>(n, c, p) y = Reshape(b, t) }",
+        k=(2, 2, 3, 3), zero=[0], one=[1], two=[2], four=[4], c=[2],
+    ),
+    case(
+        # Padded up to a multiple of the window, by numbers of which some are only known later.
+        "(float[N,4,h] x) => (y) { s = Shape(x) h = Slice(s, two, three) m = Mod(h, three) "
+        "q = Clip(m, low, high) o = Concat<axis=0>(zero, zero, q, zero, zero, zero) p = Pad(x, o) "
+        "r = Shape(p) n = Slice(r, zero, one) w = Slice(r, two, three) d = Mul(w, c) "
+        "t = Concat<axis=0>(n, d) y = Reshape(p, t) }",
+        two=[2], three=[3], zero=[0], one=[1], c=[4], low=0, high=9,
+    ),
+    case(
+        # Windows of an image of known size, padded by numbers that turn out to be plain.
+        "(float[N,8,1] x) => (y) { s = Shape(x) h = Slice(s, one, two) m = Mod(h, three) "
+        "o = Concat<axis=0>(zero, m, zero, zero, zero, zero) p = Pad(x, o) y = Reshape(p, t) }",
+        one=[1], two=[2], three=[3], zero=[0], t=[-1, 5, 2],
+    ),
+    case(
+        "(int64[N,t] x) => (y) { s = Shape(x) t = Gather(s, one) p = Slice(places, zero, t, one) "
+        "g = Gather(q, p) d = DequantizeLinear(g, level, middle) e = Gather(words, x) "
+        "y = Add(e, d) }",
+        zero=[0], one=[1], places=[list(range(9))], q=np.full((9, 3), 7, "uint8"), level=LEVEL,
+        middle=ZERO, words=(9, 3),
+    ),
+    case("(float[N,4] x) => (y) { y = ai.onnx.Relu(x) }"),
+    case(
         "(float[N,4] x) => (y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }",
         s=LEVEL, z=ZERO,
     ),
@@ -320,6 +356,15 @@ REFUSED = [
     case("(float[s0,s0] x) => (y) { y = Relu(x) }", "input 'x' gives its axes 0, 1 one name, 's0'"),
     case("(float[N,4] x) => (y) { y = Dropout(x, ratio, on) }", "exported in training mode",
          ratio=np.float32(0.5), on=np.array(True)),
+    *(case(f"(float[N,2,h,w] x) => (y) {{ a = {operator} s = Shape(x) n = Slice(s, zero, one) "
+           "hw = Slice(s, two, four) p = ReduceProd(hw) t = Concat<axis=0>(n, c, p) "
+           "y = Reshape(a, t) }", "does not keep the batch apart",
+           k=(2, 2, 3, 3), zero=[0], one=[1], two=[2], four=[4], c=[2])
+      for operator in (
+          "Conv(x, k)", "Conv<pads=[1,1,1,1],strides=[2,2]>(x, k)",
+          "Conv<pads=[1,1,1,1],dilations=[2,2]>(x, k)",
+          "MaxPool<kernel_shape=[1,1],strides=[2,2],ceil_mode=1>(x)",
+      )),
     case("(float[N,4] x) => (y) { y = Gather<axis=0>(x, i) }", "picks entries of axis 0", i=[0]),
     case("(float[N,4] x, int64[N] i) => (y) { y = Gather<axis=0>(x, i) }",
          "picks from the batch by numbers that come from the batch"),
