@@ -24,6 +24,11 @@ _MEANINGS: Tuple[Tuple[re.Pattern[str], str], ...] = (
         "of custom ones are not loaded)",
     ),
     (
+        re.compile(r"Failed to construct locale with name: ?((\w+)[^\s:]*)"),
+        "the model changes the case of words by the locale {0}, which this machine lacks (on "
+        "Debian and Ubuntu: apt-get install locales, then localedef -i {1} -f UTF-8 {0})",
+    ),
+    (
         re.compile(r"No Op registered for (\w+) with domain_version of (\d+)"),
         "ONNX Runtime {version} has no operator {0} in opset {1} (export the model with standard "
         "operators of its opset)",

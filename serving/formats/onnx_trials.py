@@ -29,13 +29,26 @@ def trials(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return models in base64, each with one thing that an engine may not know; mostly none.
 
     The first asks about opsets and file version, if any is new; each other about one operator that
-    is not of the ONNX standard, nor a function of the model's own.
+    is not of the ONNX standard, nor a function of the model's own, or that needs something of the
+    machine: words change case by a locale, which it may lack.
     """
     found = []
     if _is_new(model):
-        found.append(_trial(model, "", "Constant", value_float=0.0))
-    found += [_trial(model, domain, name) for domain, name in sorted(_unsure(model))]
+        found.append(_trial(model, helper.make_node("Constant", [], ["y"], value_float=0.0)))
+    for domain, name in sorted(_unsure(model)):
+        found.append(_trial(model, helper.make_node(name, [], ["y"], domain=domain)))
+    found += dict.fromkeys(_normalising(model, node) for node in model.graph.node if _folds(node))
     return tuple(found[:_MOST])
+
+
+def _folds(node: onnx.NodeProto) -> bool:
+    return node.op_type == "StringNormalizer" and not _domain(node.domain)
+
+
+def _normalising(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
+    copy = onnx.NodeProto(op_type=node.op_type, input=["x"], output=["y"])
+    copy.attribute.extend(node.attribute)
+    return _trial(model, copy, helper.make_tensor_value_info("x", onnx.TensorProto.STRING, [1]))
 
 
 def _is_new(model: onnx.ModelProto) -> bool:
@@ -69,10 +82,9 @@ def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[Operator]:
                 yield from _operators(graph.node)
 
 
-def _trial(model: onnx.ModelProto, domain: str, name: str, **attributes: float) -> str:
-    """Return a model of one node without inputs, with the opsets and the version of ``model``."""
-    node = helper.make_node(name, [], ["y"], domain=domain, **attributes)
-    graph = helper.make_graph([node], "trial", [], [onnx.ValueInfoProto(name="y")])
+def _trial(model: onnx.ModelProto, node: onnx.NodeProto, *inputs: onnx.ValueInfoProto) -> str:
+    """Return a model of one node that makes ``y``, with the opsets and the version of ``model``."""
+    graph = helper.make_graph([node], "trial", list(inputs), [onnx.ValueInfoProto(name="y")])
     opsets = list(model.opset_import)
     if all(_domain(opset.domain) for opset in opsets):
         opsets.append(helper.make_opsetid("", _ANY_OPSET))

@@ -10,6 +10,8 @@ import pytest
 
 from serving.backends import onnxruntime
 from serving.backends.base import BackendError, Device, ModelSource
+from serving.formats.onnx_trials import trials
+from serving.probing import onnxruntime_trials as probe_trials
 from tests.unit.formats.nets import written
 
 
@@ -57,3 +59,15 @@ def test_operator_that_its_opset_has_not_is_named(tmp_path: Path) -> None:
     net.graph.node[0].op_type = "Swirl"
     found = refusal(net, tmp_path)
     assert re.match(r"ONNX Runtime \S+ has no operator Swirl in opset 17 \(export", found)
+
+
+def test_locale_that_the_machine_lacks_is_named_with_the_way_to_have_it(tmp_path: Path) -> None:
+    net = written(
+        '(string[N] x) => (y) { y = StringNormalizer<case_change_action="LOWER",'
+        'locale="xx_YY.UTF-8">(x) }'
+    )
+    found = refusal(net, tmp_path)
+    assert "by the locale xx_YY.UTF-8, which this machine lacks (on Debian" in found
+    assert "localedef -i xx_YY -f UTF-8 xx_YY.UTF-8" in found
+    engine = probe_trials.refusal(list(trials(net)))
+    assert engine["refusal"] == found  # so `serving list` says it, too

@@ -75,3 +75,16 @@ def test_operator_in_a_branch_is_asked_about() -> None:
         helper.make_node("If", ["c"], ["w"], then_branch=branch, else_branch=branch)
     )
     assert asked(net) == [CUSTOM]
+
+
+def test_case_of_words_is_asked_about_as_the_model_changes_it_for_it_needs_a_locale() -> None:
+    text = '(string[N] x) => (y) { a = StringNormalizer<case_change_action="LOWER",locale="xx">(x) '
+    text += 'b = StringNormalizer<case_change_action="LOWER",locale="xx">(a) y = Identity(b) }'
+    (trial,) = trials(written(text))
+    net = onnx.ModelProto.FromString(base64.b64decode(trial))
+    assert {a.name: helper.get_attribute_value(a) for a in net.graph.node[0].attribute} == {
+        "case_change_action": b"LOWER",
+        "locale": b"xx",
+    }
+    (given,) = net.graph.input
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.STRING
