@@ -215,6 +215,17 @@ def _concat(step: Step, arrays: list[Elements]) -> Elements:
     return np.concatenate(arrays, axis=step.attribute("axis", 0))
 
 
+def _split(step: Step, arrays: list[Elements]) -> list[Elements] | None:
+    axis, count = step.attribute("axis", 0), len(step.node.output)
+    lengths = step.attribute("split") or (step.integers(1) if step.has(1) else None)
+    if lengths is None:
+        length = -(-arrays[0].shape[axis] // count)
+        ends = [length * i for i in range(1, count)]
+    else:
+        ends = np.cumsum(lengths)[:-1].tolist()
+    return list(np.split(arrays[0], ends, axis=axis))
+
+
 def _unsqueeze(step: Step, arrays: list[Elements]) -> Elements | None:
     axes = step.axes(1)
     return None if axes is None else np.expand_dims(arrays[0], tuple(axes))
@@ -303,7 +314,7 @@ _FOLDS: dict[str, Fold] = {
     "Cast": _cast, "Clip": _clip, "Gather": _gather, "Slice": _slice, "Concat": _concat,
     "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Reshape": _reshape, "Where": _where,
     "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Transpose": _transpose,
-    "Range": _range, "Identity": _identity,
+    "Range": _range, "Identity": _identity, "Split": _split,
     "ReduceProd": _reduce, "ReduceSum": _reduce, "ReduceMax": _reduce, "ReduceMin": _reduce,
     **dict.fromkeys(arithmetic.BINARY, _arithmetic),
     **dict.fromkeys(arithmetic.UNARY, _unary),

@@ -14,15 +14,27 @@ from serving.formats.batch_axis.step import Refusal, Step
 from serving.formats.batch_axis.value import OpenDims
 
 
-def free_dims(step: Step) -> OpenDims | None:
-    """Return what is known of the first output's lengths; ``None`` if not even its rank."""
+def free_dims(step: Step) -> list[OpenDims | None]:
+    """Return what is known of the outputs' lengths; ``None`` where not even the rank is."""
+    count = len(step.node.output)
     function = _DIMS.get(step.node.op_type)
-    if function is None or step.node.domain not in ("", "ai.onnx"):
-        return None
+    if step.node.domain not in ("", "ai.onnx"):
+        return [None] * count
     try:
-        return function(step)
+        if step.node.op_type == "Split":
+            return [_split(step, i) for i in range(count)]
+        first = None if function is None else function(step)
     except (Refusal, IndexError, ValueError):
-        return None  # an unknown rank, or a node that the engine will refuse
+        first = None  # an unknown rank, or a node that the engine will refuse
+    return [first, *[None] * (count - 1)][:count]
+
+
+def _split(step: Step, part: int) -> OpenDims:
+    dims: list[Size | None] = list(step.dims(0))
+    axis = step.axis(step.attribute("axis", 0), len(dims))
+    lengths = step.attribute("split") or (step.integers(1) if step.has(1) else None)
+    dims[axis] = Size(lengths[part]) if lengths else None
+    return tuple(dims)
 
 
 def _same(step: Step) -> OpenDims:
@@ -94,6 +106,14 @@ def _unsqueeze(step: Step) -> OpenDims | None:
     return tuple(ONE if i in added else next(rest) for i in range(rank))
 
 
+def _squeeze(step: Step) -> OpenDims | None:
+    named = step.axes(1)
+    if named is None:
+        return None
+    gone = {step.axis(a, step.rank(0)) for a in named}
+    return tuple(d for i, d in enumerate(step.dims(0)) if i not in gone)
+
+
 def _transpose(step: Step) -> OpenDims:
     dims = step.dims(0)
     order = step.attribute("perm") or list(range(len(dims)))[::-1]
@@ -110,7 +130,7 @@ def _shaped(step: Step) -> OpenDims | None:
 _DIMS: dict[str, Callable[[Step], OpenDims | None]] = {
     "ConstantOfShape": _shaped, "Gather": _gather, "GatherElements": _like_indices,
     "Range": _range, "Slice": _slice,
-    "Transpose": _transpose, "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze, "Transpose": _transpose, "Unsqueeze": _unsqueeze,
     "CastLike": _same, "DequantizeLinear": _same, "QuantizeLinear": _same,
     **dict.fromkeys(UNARY, _same), **dict.fromkeys(VARIADIC, _stretched),
 }  # fmt: skip

@@ -37,9 +37,9 @@ from serving.formats.batch_axis.folding import (
 from serving.formats.batch_axis.free_dims import free_dims
 from serving.formats.batch_axis.inference import Inferred, infer
 from serving.formats.batch_axis.places import free_reach, passed_place
-from serving.formats.batch_axis.scan import scan_of
 from serving.formats.batch_axis.size import Kind, Size, Symbol, product
 from serving.formats.batch_axis.step import ML, Refusal, Step, label, rule_for
+from serving.formats.batch_axis.turns import turns_of
 from serving.formats.batch_axis.value import (
     Dims,
     Draft,
@@ -163,9 +163,11 @@ class _Walk:
             return found
         if all(v.free for v in step.given()):
             self._check_free(step)
-            first, *others = step.node.output
-            made = replace(self._free(first, free_dims(step)), reach=free_reach(step))
-            return [made, *(self._free(name, None) for name in others)]
+            made = [
+                self._free(name, dims)
+                for name, dims in zip(step.node.output, free_dims(step), strict=True)
+            ]
+            return [replace(made[0], reach=free_reach(step)), *made[1:]] if made else made
         return self._by_rule(step)
 
     def _read_shape(self, step: Step) -> list[Value] | None:
@@ -247,8 +249,8 @@ class _Walk:
         domain = "" if node.domain == "ai.onnx" else node.domain
         if any(v.sequence for v in step.given()):
             step.refuse("works on a list with an item for each row, which is not followed")
-        if (domain, node.op_type) == ("", "Scan"):
-            return self._scanned(step)
+        if not domain and node.op_type in ("Scan", "Loop"):
+            return self._turned(step)
         if next(_inner_graphs(node), None) is not None:
             step.refuse("runs a part of the graph on the batch under its own control")
         found = rule_for(domain, node.op_type)
@@ -273,9 +275,9 @@ class _Walk:
             for name, draft in zip(node.output, drafts, strict=False)
         ]
 
-    def _scanned(self, step: Step) -> list[Value]:
-        """Walk through the graph inside a Scan once: what holds for one turn holds for all."""
-        loop = scan_of(step)
+    def _turned(self, step: Step) -> list[Value]:
+        """Walk through the graph inside a node once: what holds for one turn holds for all."""
+        loop = turns_of(step)
         inner = _Walk(loop.body, self._opset, Inferred({}, {}), self.values | loop.first)
         for node in loop.body.node:
             inner.pass_through(node)

@@ -226,6 +226,21 @@ ACCEPTED = [
     ),
     case("(float[N,4] x) => (y) { y = ai.onnx.Relu(x) }"),
     case(
+        # How tf2onnx writes a GRU of Keras: a loop over time that reads it by number.
+        "(float[N,5,4] x, float[N,4] z) => (y, h) { q = Transpose<perm=[1,0,2]>(x) "
+        "h, e = Loop<body=turn (int64 i, bool c, float[n,4] s) => (bool d, float[n,4] t, "
+        "float[n,4] u) { d = Identity(c) g = Gather<axis=0>(q, i) a, b = Split<axis=0>(w, half) "
+        "v = Squeeze(a, zero) j = Add(g, v) t = Add(s, j) u = Relu(t) }>(five, , z) "
+        "y = Transpose<perm=[1,0,2]>(e) }",
+        five=5, w=(2, 4), half=[1, 1], zero=[0],
+    ),
+    case(
+        "(float[N,4,h] x) => (y) { s = Shape(x) h = Slice(s, two, three) m = Mod(h, three) "
+        "o = Concat<axis=0>(zero, zero, m, zero, zero, zero) f, g = Split(o, half) "
+        "q = Concat<axis=0>(f, g) p = Pad(x, q) y = Relu(p) }",
+        two=[2], three=[3], zero=[0], half=[2, 4],
+    ),
+    case(
         "(float[N,4] x) => (y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }",
         s=LEVEL, z=ZERO,
     ),
@@ -352,7 +367,7 @@ REFUSED = [
     case("(float[N,4,4] x) => (y) { y, k = Scan<num_scan_inputs=1,body=turn (float[a,b,c] s, "
          "float[4] w) => (float[a,b,c] t, float[4] e) { t = Transpose<perm=[1,0,2]>(s) "
          "e = Identity(w) }>(x, w) }",
-         "carries on as 's' is laid out anew", w=(6, 4)),
+         "what is carried on as 's' is laid out anew", w=(6, 4)),
     case("(float[s0,s0] x) => (y) { y = Relu(x) }", "input 'x' gives its axes 0, 1 one name, 's0'"),
     case("(float[N,4] x) => (y) { y = Dropout(x, ratio, on) }", "exported in training mode",
          ratio=np.float32(0.5), on=np.array(True)),
@@ -365,6 +380,13 @@ REFUSED = [
           "Conv<pads=[1,1,1,1],dilations=[2,2]>(x, k)",
           "MaxPool<kernel_shape=[1,1],strides=[2,2],ceil_mode=1>(x)",
       )),
+    case("(float[N,4] x) => (y) { s = Shape(x) n = Gather(s, zero) y = Loop<body=turn (int64 i, "
+         "bool c, float[n,4] s) => (bool d, float[n,4] t) { d = Identity(c) t = Relu(s) }"
+         ">(n, , x) }",
+         "takes input 0, a setting of all rows, from the batch", zero=0),
+    case("(float[N,4] x) => (y) { y = Loop<body=turn (int64 i, bool c, float[n,4] s) => (bool d, "
+         "float[n,4] t) { k = Shape(s) n = Gather(k, zero) d = Less(i, n) t = Relu(s) }>(, , x) }",
+         "whether a Loop has another turn depends on the batch", zero=0),
     case("(float[N,4] x) => (y) { y = Gather<axis=0>(x, i) }", "picks entries of axis 0", i=[0]),
     case("(float[N,4] x, int64[N] i) => (y) { y = Gather<axis=0>(x, i) }",
          "picks from the batch by numbers that come from the batch"),

@@ -1,4 +1,4 @@
-"""Scan: a graph run again and again, once for each entry along an axis that is not the batch.
+"""Scan and Loop: a graph run again and again, as often as has nothing to do with the batch.
 
 What is carried from turn to turn (the state) must leave a turn as it came into it: the rows in the
 same place, the axes as long. Then one walk through the graph inside stands for all turns.
@@ -20,30 +20,41 @@ _OLDEST_OPSET = 9
 
 
 @dataclass(frozen=True)
-class Scan:
-    """The graph inside, the values that its inputs have in a turn, and how results are stacked."""
+class Turns:
+    """The graph inside, the values that its inputs have in a turn, and how results are stacked.
+
+    ``head`` are those before the states, ``entries`` those behind them; ``decides`` is set where
+    the first output says whether there is another turn.
+    """
 
     body: onnx.GraphProto
     states: tuple[Value, ...]
-    entries: tuple[Value, ...]
-    turns: Size | None
-    axes: tuple[int, ...]
+    entries: tuple[Value, ...] = ()
+    turns: Size | None = None
+    axes: tuple[int, ...] = ()
+    head: tuple[Value, ...] = ()
+    decides: bool = False
 
     @property
     def first(self) -> dict[str, Value]:
         """What is known inside from the start of a turn."""
         names = [i.name for i in self.body.input]
-        return dict(zip(names, self.states + self.entries, strict=True))
+        return dict(zip(names, self.head + self.states + self.entries, strict=True))
 
     def results(self, made: Sequence[Value]) -> list[Value | Draft]:
         """Return the node's outputs from those of a turn; raises ``Refusal``."""
+        if self.decides:
+            if not made[0].free:
+                raise Refusal("whether a Loop has another turn depends on the batch")
+            made = made[1:]
         kept, stacked = made[: len(self.states)], made[len(self.states) :]
-        for name, before, after in zip(self.first, self.states, kept, strict=False):
+        names = list(self.first)[len(self.head) :]
+        for name, before, after in zip(names, self.states, kept, strict=False):
             alike = (before.rows, before.dims, before.place) == (
                 after.rows, after.dims, after.place
             )  # fmt: skip
             if not alike or after.sequence or after.counts:
-                raise Refusal(f"what Scan carries on as '{name}' is laid out anew in every turn")
+                raise Refusal(f"what is carried on as '{name}' is laid out anew in every turn")
         axes = self.axes or (0,) * len(stacked)
         return [*self.states] + [
             self._stacked(value, axis) for value, axis in zip(stacked, axes, strict=True)
@@ -52,7 +63,7 @@ class Scan:
     def _stacked(self, value: Value, axis: int) -> Value | Draft:
         """Put the turns' results side by side along a new axis."""
         if value.counts or value.sequence:
-            raise Refusal("Scan collects what depends on the size of the batch")
+            raise Refusal("a Scan or Loop collects what depends on the size of the batch")
         if value.dims is None:
             return Value(None)
         place = axis + len(value.dims) + 1 if axis < 0 else axis
@@ -68,7 +79,21 @@ def _whole(dims: Sequence[Size | None]) -> tuple[Size, ...] | None:
     return known if len(known) == len(dims) else None
 
 
-def scan_of(step: Step) -> Scan:
+def turns_of(step: Step) -> Turns:
+    """Read a Scan or a Loop; refuses one whose turns depend on the batch."""
+    return _loop(step) if step.node.op_type == "Loop" else _scan(step)
+
+
+def _loop(step: Step) -> Turns:
+    body = step.attribute("body")
+    step.require_free(0, 1)
+    if len(body.input) != max(len(step.inputs), 2):
+        step.refuse("has a graph inside that does not take its inputs")
+    states = tuple(_state(step, i) for i in range(2, len(step.inputs)))
+    return Turns(body, states, head=(Value(()), Value(())), decides=True)
+
+
+def _scan(step: Step) -> Turns:
     """Read a Scan node; refuses one that goes through the batch row by row."""
     if step.opset < _OLDEST_OPSET:
         step.refuse("is of an opset in which it has a batch of its own, which is not followed")
@@ -84,7 +109,7 @@ def scan_of(step: Step) -> Scan:
         entry, length = _entry(step, i, axis)
         entries.append(entry)
         turns = turns or length
-    return Scan(
+    return Turns(
         body,
         tuple(_state(step, i) for i in range(states)),
         tuple(entries),
