@@ -17,7 +17,10 @@ _MADE_UP = re.compile(
 """Names that exporters give to an axis when nobody named it; they say nothing."""
 
 _NUMBERED = re.compile(r"[su]\d+")
-"""PyTorch's own names: one name is one length, but two may well be of one length, too."""
+"""PyTorch's own names: one name is one length, but two may well be of one length, too.
+
+They are where every output is made of all of them: see ``ties``.
+"""
 
 
 def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -32,6 +35,16 @@ def fixed_length(dim: onnx.TensorShapeProto.Dimension) -> int | None:
     if dim.HasField("dim_value") and dim.dim_value >= 0:
         return int(dim.dim_value)
     return None
+
+
+def numbered_axes(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return the names of inputs' first axes that are PyTorch's own, by input."""
+    found = {}
+    for info in real_inputs(graph):
+        axes = info.type.tensor_type.shape.dim
+        if axes and _NUMBERED.fullmatch(axes[0].dim_param):
+            found[info.name] = axes[0].dim_param
+    return found
 
 
 def claimed_inputs(graph: onnx.GraphProto) -> dict[str, Value]:

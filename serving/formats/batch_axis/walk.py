@@ -39,6 +39,7 @@ from serving.formats.batch_axis.inference import Inferred, infer
 from serving.formats.batch_axis.places import free_reach, passed_place
 from serving.formats.batch_axis.size import Kind, Size, Symbol, product
 from serving.formats.batch_axis.step import ML, Refusal, Step, label, rule_for
+from serving.formats.batch_axis.ties import check_ties
 from serving.formats.batch_axis.turns import turns_of
 from serving.formats.batch_axis.value import (
     Dims,
@@ -82,6 +83,7 @@ def _prove(model: onnx.ModelProto) -> BatchAxes:
         walk.pass_through(node)
     for output in model.graph.output:
         _check_output(output.name, walk.values.get(output.name))
+    check_ties(model.graph)
     count = len(model.graph.node)
     return BatchAxes(
         True,

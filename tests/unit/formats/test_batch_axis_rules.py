@@ -188,6 +188,7 @@ ACCEPTED = [
         column=[-1, 1],
     ),
     case("(float[s10,4] x, float[s86,4] z) => (y) { y = Add(x, z) }"),
+    case("(float[s10,4] x, float[s10,4] z) => (y, w) { y = Relu(x) w = Relu(z) }"),
     case("(float[x_dynamic_axes_1,4] x, float[z_dynamic_axes_1,4] z) => (y) { y = Add(x, z) }"),
     case(
         # A window of one place, as networks that look at all places at once flatten it again.
@@ -281,6 +282,11 @@ REFUSED = [
          "sums over axis 0 of its right side, the batch", w=(4, 2)),
     case("(float[N,4] x, float[M,4] z) => (y) { y = Add(x, z) }",
          "the inputs name their first axes differently: 'N' (x) and 'M' (z)"),
+    # Two towers, asked for as many pictures and texts as a caller likes.
+    case("(float[s10,4] x, float[s86,4] z) => (y, w) { y = Relu(x) w = Relu(z) }",
+         "'s10' (x) and 's86' (z); output 'y' is not made of all of them"),
+    case("(float[s10,4] x, float[s86,4] z) => (y, w) { y = Add(x, z) w = Relu(z) }",
+         "output 'w' is not made of all of them"),
     case("(float[1,4] x) => (y) { y = Relu(x) }", "the first axis of input 'x' is fixed at 1"),
     case("(float s) => (y) { y = Relu(s) }", "no input has an axis that could count the rows"),
     case("(float[N,4] x) => (y, c) { y = Relu(x) c = Identity(w) }",
