@@ -33,6 +33,12 @@ RUN python3 -m venv --system-site-packages /opt/serving \
     && /opt/serving/bin/pip install --no-cache-dir ".${EXTRAS}"
 
 FROM ${DEVICE}
+# By this locale scikit-learn's text models change the case of words.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends locales \
+    && localedef -i en_US -f UTF-8 en_US.UTF-8 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --create-home --home-dir /cache serving
 COPY --from=build /opt/serving /opt/serving
 
