@@ -7,10 +7,9 @@ served: a note says what is wrong, and classes are answered without their names.
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
+from serving.repository.companion import read_companion
 from serving.repository.triton_folder import TritonFolder
 
 MAX_BYTES = 4 << 20
@@ -43,18 +42,7 @@ def read_class_labels(
 def _read(folder: Path, name: str, root: Path) -> tuple[str, ...]:
     if "/" in name or "\0" in name:
         raise ValueError("it must be the name of a file in the servable's folder")
-    try:
-        real = (folder / name).resolve(strict=True)
-        if not real.is_relative_to(root):
-            raise ValueError("it is a link out of the model directory")
-        if not stat.S_ISREG(real.stat().st_mode):
-            raise ValueError("it is not a file")
-        with real.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    data = read_companion(folder / name, root, MAX_BYTES)
     try:
         return tuple(data.decode().splitlines())
     except UnicodeDecodeError:

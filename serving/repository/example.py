@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from serving.repository.companion import read_companion
 
 REQUEST_FILE = "sample.json"
 ANSWER_FILE = "answer.json"
@@ -63,19 +64,7 @@ def _read(file: Path, root: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file, ``None`` if there is no file; raises ValueError."""
     if not os.path.lexists(file):
         return None
-    try:
-        real = file.resolve(strict=True)
-        if not real.is_relative_to(root):
-            raise ValueError("it is a link out of the model directory")
-        if not stat.S_ISREG(real.stat().st_mode):
-            raise ValueError("it is not a file")
-        with real.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 10} KiB")
-    return _object(data)
+    return _object(read_companion(file, root, MAX_BYTES))
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from tests.real.fetch import FetchFailed, cache_dir
+from tests.server import ServerProcess
 
 PACKAGES = {
     # Its messages were generated long ago: newer runtimes of protobuf refuse them.
@@ -40,6 +41,20 @@ def python_with(package: str) -> Path:
         return kept / "bin" / "python"
     finally:
         os.close(lock)
+
+
+def run_calls(python: Path, script: Path, package: str, server: ServerProcess) -> str:
+    """Let a script call a server with the client of a package; return what it printed."""
+    ran = subprocess.run(
+        [python, script, package, server.grpc, f"127.0.0.1:{server.rest_port}"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={name: v for name, v in os.environ.items() if not name.startswith("PYTHON")},
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def _install(wanted: tuple[str, ...], kept: Path) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import models
-from tests.real.client_environment import python_with
+from tests.real.client_environment import python_with, run_calls
 from tests.server import serving
 
 CALLS = Path(__file__).with_name("inference_calls.py")
@@ -40,16 +39,8 @@ def told(package: str, home: Path, engine: str) -> Any:
     models.string_lookup(home / "models" / "words.onnx")
     options = ("--grpc-engine", engine, "--max-request-mb", "2")
     with serving(home / "models", home / "run", *options) as server:
-        ran = subprocess.run(
-            [python, CALLS, package, server.grpc, f"127.0.0.1:{server.rest_port}"],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            env={name: v for name, v in os.environ.items() if not name.startswith("PYTHON")},
-        )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1])
+        printed = run_calls(python, CALLS, package, server)
+    return json.loads(printed.splitlines()[-1])
 
 
 @both_engines

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import models
-from tests.real.client_environment import PACKAGES, python_with
+from tests.real.client_environment import PACKAGES, python_with, run_calls
 from tests.server import serving
 
 CALLS = Path(__file__).with_name("tensorflow_calls.py")
@@ -40,16 +39,8 @@ def told(package: str, home: Path, *options: str) -> Any:
         models.tagged(home / "models" / "net" / str(number) / "model.onnx", number)
     (home / "models" / "net" / "servable.toml").write_text('versions = "all"\n')
     with serving(home / "models", home / "run", *options) as server:
-        ran = subprocess.run(
-            [python, CALLS, package, server.grpc, f"127.0.0.1:{server.rest_port}"],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            env={name: v for name, v in os.environ.items() if not name.startswith("PYTHON")},
-        )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
+        printed = run_calls(python, CALLS, package, server)
+    return json.loads(printed)
 
 
 @pytest.mark.parametrize("engine", ["grpcio", "lane"])
