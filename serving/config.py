@@ -50,8 +50,8 @@ class ServerSettings:
     ``run_timeout_s`` bounds one run, ``heartbeat_timeout_s`` a worker's silence and
     ``worker_memory_limit_mb`` its memory, each 0 for no bound;
     ``worker_nice`` is added to the server's own niceness for its workers, 0 to 19;
-    ``busy_poll_us`` is how long master and workers look out for each other's messages before they
-    fall asleep, 0 for never;
+    ``busy_poll_us`` is how long workers look out for their next run before they fall asleep, and
+    the master, for 200 of it at most, for an answer; 0 for never;
     ``cache_mb`` the converted models that are kept in ``cache_dir``. ``client_shared_memory`` lets
     clients on this machine name shared memory of theirs. ``devices`` is a list as
     ``serving.devices`` reads it; ``backends`` says by name where engines live.
@@ -79,7 +79,7 @@ class ServerSettings:
     heartbeat_timeout_s: float = 10.0
     worker_memory_limit_mb: int = 0
     worker_nice: int = 5
-    busy_poll_us: int = 200
+    busy_poll_us: int = 700
     model_control: str = "poll"
     poll_interval_s: float = 2.0
     load_servables: str | None = None

@@ -185,9 +185,9 @@ A flag wins over the environment, the environment over the file, the file over t
 )
 @option(
     "busy-poll-us",
-    "How long the server and a worker look out for each other's messages before they fall asleep, "
-    "in microseconds; they give the core away meanwhile to whoever wants it. Small models answer "
-    "twice as fast for it; 0 turns it off and saves power.",
+    "How long a worker looks out for its next batch before it falls asleep, in microseconds, and "
+    "the server, for 200 of them at most, for an answer; they give the core away meanwhile to "
+    "whoever wants it. Small models answer twice as fast for it; 0 turns it off and saves power.",
     type=Whole(0, 10_000),
     default=_DEFAULTS["busy_poll_us"],
     metavar="N",

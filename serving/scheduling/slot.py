@@ -27,6 +27,8 @@ from serving.scheduling.occupancy import Occupancy
 CPU = Device()
 NO_GEARS: Mapping[int, tuple[int, ...]] = MappingProxyType({})
 _KEPT_LAYOUTS = 1024
+_LOOK_OUT_US = 200
+"""At most so long for an answer: the event loop stands still meanwhile, and new requests wait."""
 
 
 class SlotEvents(Protocol):
@@ -43,7 +45,8 @@ class Slot:
     ``busy`` is the number of the run it works on, 0 if it is free. ``models`` are the models
     that its worker has loaded, ``gears`` the numbers of rows that some of them take. One that
     stands ``apart`` is of a worker that serves nobody. ``runs`` and ``rows`` count what was sent.
-    For ``busy_poll_us`` the answer to a run is looked out for where there is nothing else to do.
+    For ``busy_poll_us``, or as long as the event loop may stand still, the answer to a run is
+    looked out for where there is nothing else to do.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Slot:
     ) -> None:
         self._link = AsyncLink(end, self._heard, on_close)
         self._events = events
-        self._busy_poll = BusyPoll(busy_poll_us) if busy_poll_us else None
+        self._busy_poll = BusyPoll(min(busy_poll_us, _LOOK_OUT_US)) if busy_poll_us else None
         self._cancel = cancel
         self._lent: set[int] = set()
         self._sent_files = False

@@ -108,3 +108,17 @@ async def test_slot_takes_the_answer_that_it_looks_out_for_at_once(arena: Arena)
     finally:
         slot.close()
         theirs.close()
+
+
+async def test_slot_gives_its_loop_back_however_long_it_may_look_out() -> None:
+    ours, theirs = pair()
+    an_hour_us = 3_600_000_000
+    slot = Slot(
+        ours, _Nobody(), lambda: None, lambda run: None, set(), "w", busy_poll_us=an_hour_us
+    )
+    slot.start()
+    try:
+        slot.look_out()  # or the test ends at its deadline
+    finally:
+        slot.close()
+        theirs.close()
