@@ -84,6 +84,7 @@ class ServerSettings:
     poll_interval_s: float = 2.0
     load_servables: str | None = None
     admin_token_file: Path | None = None
+    client_token_file: Path | None = None
     strict_readiness: bool = False
     ready_file: Path | None = None
     cache_dir: Path | None = None

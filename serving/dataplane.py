@@ -133,6 +133,13 @@ class DataPlane(Protocol):
         """List what ``servables`` lists, and what is there and not loaded, looked up anew."""
         ...
 
+    def let_in(self, authorization: str | None) -> None:
+        """Return if a client may ask that sent ``authorization`` under that name.
+
+        Raises Unauthenticated. Health is told to everybody.
+        """
+        ...
+
     def control(self, authorization: str | None) -> RepositoryControl:
         """Return who loads and unloads, to somebody who may.
 

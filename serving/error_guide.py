@@ -189,7 +189,8 @@ TOPICS = (
              "what the process died of; do not send it again as it is."),
             ("control_off", "The server loads and unloads nothing on request (HTTP 400, gRPC "
              "FAILED_PRECONDITION): it was not started with `--model-control explicit`."),
-            ("unauthenticated", "Loading and unloading asks for the token that is in the server's "
+            ("unauthenticated", "The server asks its clients for the token in its "
+             "`--client-token-file`, or, for loading and unloading, for that in its "
              "`--admin-token-file` (HTTP 401, gRPC UNAUTHENTICATED): send `Authorization: Bearer "
              "TOKEN`."),
             ("browser_refused", "A page in a browser tried to load or unload a model (HTTP 401). "

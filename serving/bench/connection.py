@@ -137,8 +137,9 @@ class HttpConnection(asyncio.Protocol):
 class GrpcConnection:
     """Calls ModelInfer on a channel that several of these may share."""
 
-    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float, token: str | None) -> None:
         self._call = channel.unary_unary(GRPC_METHOD)
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._timeout_s = timeout_s
         self._calling: asyncio.Task[None] | None = None
 
@@ -153,7 +154,7 @@ class GrpcConnection:
 
     async def _ask(self, request: bytes, heard: Heard) -> None:
         try:
-            body = await self._call(request, timeout=self._timeout_s)
+            body = await self._call(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             heard(Answer(error.code().name, (error.details() or "").encode(), {}))
             return

@@ -156,10 +156,11 @@ def _raw(data: memoryview, dtype: DType, shape: tuple[int, ...]) -> Array:
     return np.frombuffer(data, dtype.numpy).reshape(shape)
 
 
-def http_request(request: Payload, host: str) -> bytes:
+def http_request(request: Payload, host: str, token: str | None) -> bytes:
     """Return the whole HTTP/1.1 request: it never changes, so it is written once."""
     lines = [f"POST {request.path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in (request.headers or {}).items()]
+    lines += [] if token is None else [f"Authorization: Bearer {token}"]
     lines.append(f"Content-Length: {len(request.body)}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + request.body
 

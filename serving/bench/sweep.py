@@ -29,7 +29,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send where, for how long.
+    """What to send where, for how long; ``token`` is what the server asks its clients for.
 
     ``statistics`` asks the server for its V2 statistics (None where it has none); it is called
     from another thread. ``tell`` hears how a run goes, twice a second.
@@ -46,6 +46,7 @@ class Plan:
     checked: bool
     statistics: Statistics
     tell: Tell
+    token: str | None = None
 
 
 def measure(plan: Plan, points: list[Point] | None = None) -> list[Point]:
@@ -71,7 +72,7 @@ class _Sweep:
         host = f"{plan.host}:{plan.port}"
         grpc_wire = plan.protocol == "grpc"
         requests = [
-            Request(i, p.body if grpc_wire else http_request(p, host), p.rows)
+            Request(i, p.body if grpc_wire else http_request(p, host, plan.token), p.rows)
             for i, p in enumerate(plan.payloads)
         ]
         try:
@@ -162,4 +163,5 @@ class _Sweep:
                 grpc.aio.insecure_channel(f"{plan.host}:{plan.port}", options=options)
             )
         self._turn += 1
-        return GrpcConnection(self._channels[self._turn % len(self._channels)], _TIMEOUT_S)
+        channel = self._channels[self._turn % len(self._channels)]
+        return GrpcConnection(channel, _TIMEOUT_S, plan.token)

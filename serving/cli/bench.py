@@ -14,7 +14,7 @@ from serving.cli.live_line import LiveLine
 from serving.cli.number_list import Numbers
 from serving.cli.options import Seconds
 from serving.cli.report import columns, figures_options, write_json
-from serving.cli.server_call import Server, quoted, url_option
+from serving.cli.server_call import Server, quoted, read_token, token_option, url_option
 from serving.errors import ConfigError, ServingError, Unavailable
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ server ran together, from its own statistics. It works on other V2 servers as we
 )
 @click.argument("servable")
 @url_option
+@token_option
 @click.option(
     "--grpc-url", envvar="SERVING_URL", default=_GRPC, show_default=True, metavar="HOST:PORT",
     help="The server's gRPC address, for --protocol grpc.",
@@ -87,6 +88,7 @@ def bench_command(
     ctx: click.Context,
     servable: str,
     url: str,
+    token_file: Path | None,
     grpc_url: str,
     protocol: str,
     concurrency: tuple[int, ...] | None,
@@ -111,7 +113,7 @@ def bench_command(
 
     if plot_file is not None:
         plot.check_name(plot_file)
-    server = Server(url, _TIMEOUT_S)
+    server = Server(url, _TIMEOUT_S, token_file)
     known = _look(server, servable)
     tensors, source = requests(known, inputs, rows, dict(shapes), whole)
     payloads = [payload(protocol, known, each) for each in tensors]
@@ -125,6 +127,7 @@ def bench_command(
         protocol=protocol,
         host=host,
         port=port,
+        token=read_token(token_file),
         payloads=payloads,
         loads=_loads(concurrency, rate),
         warm_up_s=warm_up_s,

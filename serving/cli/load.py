@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from serving.cli.options import Folder, Seconds, option
-from serving.cli.server_call import TOKEN_HELP, Server, quoted, url_option
+from serving.cli.options import Seconds
+from serving.cli.server_call import Server, quoted, token_option, url_option
 from serving.cli.tls import TlsFiles, tls_options
 from serving.errors import ConfigError
 
@@ -42,7 +42,7 @@ servable answers requests; until then what was loaded before does.
 )
 @url_option
 @tls_options
-@option("token-file", TOKEN_HELP, type=Folder(), metavar="FILE")
+@token_option
 @click.option(
     "--timeout-s", type=Seconds(min=0, min_open=True), default=_TIMEOUT_S, show_default=True,
     metavar="S", help="How long the load may take, in seconds.",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from serving.cli.options import Seconds, option
+from serving.cli.server_call import read_token, token_option
 from serving.cli.tls import TlsFiles, tls_options
 from serving.errors import ConfigError
 
@@ -108,6 +110,7 @@ class Version(click.ParamType["VersionName"]):
 @option("url", "The server's gRPC address.", default=_URL, metavar="HOST:PORT")
 @click.option("--tls", is_flag=True, help="Connect with TLS; implied by the options below.")
 @tls_options
+@token_option
 @click.option(
     "--version",
     type=Version(),
@@ -155,6 +158,7 @@ def predict_command(
     verbose: bool,
     tls: bool,
     tls_files: TlsFiles,
+    token_file: Path | None,
 ) -> None:
     """Ask SERVABLE of a running server, with the inputs in FILE or given one by one."""
     from serving.cli.given import Reader
@@ -165,7 +169,8 @@ def predict_command(
     if output == "npz" and sys.stdout.isatty():
         raise click.UsageError("npz is not for a terminal: add > answers.npz")
     trust = Tls(tls_files.ca, tls_files.certificate, tls_files.key) if tls_files.given else tls
-    with Client(url, timeout_s=timeout_s, tls=trust) as client:
+    token = read_token(token_file)
+    with Client(url, timeout_s=timeout_s, tls=trust, token=token) as client:
         known = client.describe(servable, version, method)
         if verbose:
             click.echo(_signature(known), err=True)

@@ -13,11 +13,19 @@ from typing import Any
 
 import click
 
+from serving.cli.options import Folder, option
 from serving.cli.tls import TlsFiles
 from serving.errors import ConfigError, InvalidRequest, ServingError, Unavailable
 
 URL = "http://localhost:1500"
-TOKEN_HELP = "File with the token that the server asks for; see its --admin-token-file."
+
+token_option = option(
+    "token-file",
+    "File with the token that the server asks for: see its --client-token-file, and for loading "
+    "and unloading its --admin-token-file.",
+    type=Folder(),
+    metavar="FILE",
+)
 
 url_option = click.option(
     "--url",
@@ -43,7 +51,7 @@ class Server:
         self._base = _base(url)
         self._handlers = _handlers(self._base, tls or TlsFiles())
         self._timeout_s = timeout_s
-        self._token = None if token_file is None else _token(token_file)
+        self._token = read_token(token_file)
 
     def get(self, path: str, *answers: int) -> Any:
         """Return the JSON answer; ``answers`` are statuses besides 200 that are one."""
@@ -110,7 +118,10 @@ def _handlers(base: str, tls: TlsFiles) -> list[urllib.request.BaseHandler]:
     return handlers
 
 
-def _token(file: Path) -> str:
+def read_token(file: Path | None) -> str | None:
+    """Return the token in a file. Raises ConfigError naming the option."""
+    if file is None:
+        return None
     try:
         return file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

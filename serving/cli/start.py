@@ -219,6 +219,13 @@ A flag wins over the environment, the environment over the file, the file over t
     metavar="FILE",
 )
 @option(
+    "client-token-file",
+    "File with a secret that every client must send, as 'Authorization: Bearer SECRET'; only "
+    "health is told to everybody. Use it with TLS.",
+    type=Folder(),
+    metavar="FILE",
+)
+@option(
     "strict-readiness",
     "Report ready only if every servable is, not just one.",
     is_flag=True,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import click
 
 from serving.cli.options import Seconds
-from serving.cli.server_call import Server, url_option
+from serving.cli.server_call import Server, token_option, url_option
 from serving.cli.tls import TlsFiles, tls_options
 from serving.repository.names import printable
 
@@ -26,14 +27,17 @@ _WIDTHS = (60, 100)
 )
 @url_option
 @tls_options
+@token_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
 @click.option(
     "--timeout-s", type=Seconds(min=0, min_open=True), default=_TIMEOUT_S, show_default=True,
     metavar="S", help="How long the server may take to answer, in seconds.",
 )  # fmt: skip
-def status_command(url: str, tls_files: TlsFiles, as_json: bool, timeout_s: float) -> None:
+def status_command(
+    url: str, tls_files: TlsFiles, token_file: Path | None, as_json: bool, timeout_s: float
+) -> None:
     """Show the servables of a running server with their versions, states and reasons."""
-    server = Server(url, timeout_s, tls=tls_files)
+    server = Server(url, timeout_s, token_file, tls_files)
     health = server.get("/v2/health/ready", 503)
     rows = server.post("/v2/repository/index", {})
     if as_json:

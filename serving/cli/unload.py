@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from serving.cli.options import Folder, Seconds, option
-from serving.cli.server_call import TOKEN_HELP, Server, quoted, url_option
+from serving.cli.options import Seconds
+from serving.cli.server_call import Server, quoted, token_option, url_option
 from serving.cli.tls import TlsFiles, tls_options
 
 _TIMEOUT_S = 120.0
@@ -21,7 +21,7 @@ _TIMEOUT_S = 120.0
 @click.argument("servable")
 @url_option
 @tls_options
-@option("token-file", TOKEN_HELP, type=Folder(), metavar="FILE")
+@token_option
 @click.option(
     "--timeout-s", type=Seconds(min=0, min_open=True), default=_TIMEOUT_S, show_default=True,
     metavar="S", help="How long to wait, in seconds.",

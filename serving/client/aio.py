@@ -36,8 +36,10 @@ class AsyncClient:
         retries: int = 3,
         tls: bool | Tls = False,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> None:
         self._address = address
+        self._metadata = channel.metadata(token)
         self._target = channel.target(address)
         self._credentials = credentials_for(tls, credentials)
         self._timeout_s = timeout_s
@@ -150,7 +152,9 @@ class AsyncClient:
 
     async def _ask(self, ask: Ask) -> bytes:
         try:
-            answer: bytes = await self._call(ask.method)(ask.payload, timeout=ask.timeout_s)
+            answer: bytes = await self._call(ask.method)(
+                ask.payload, timeout=ask.timeout_s, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
             raise failure.from_rpc(
                 self._address,

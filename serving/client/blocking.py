@@ -29,7 +29,8 @@ class Client:
     None for no bound. ``retries`` is how often a call is made again that surely was not run:
     nothing listened, or the server said that it is loading or shutting down. ``tls`` True connects
     with TLS and trusts the usual authorities; ``Tls(ca=...)`` says whom to trust, and which
-    certificate to show. ``credentials`` are gRPC's own, for all else that it can do.
+    certificate to show. ``credentials`` are gRPC's own, for all else that it can do. ``token`` is
+    what a server with ``--client-token-file`` asks for.
 
     Nothing is sent before the first call. Use it in a ``with`` block, or ``close`` it.
     """
@@ -42,8 +43,10 @@ class Client:
         retries: int = 3,
         tls: bool | Tls = False,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> None:
         self._address = address
+        self._metadata = channel.metadata(token)
         self._timeout_s = timeout_s
         self._talk = Talk(retries)
         target = channel.target(address)
@@ -173,7 +176,9 @@ class Client:
 
     def _ask(self, ask: Ask) -> bytes:
         try:
-            answer: bytes = self._calls[ask.method](ask.payload, timeout=ask.timeout_s)
+            answer: bytes = self._calls[ask.method](
+                ask.payload, timeout=ask.timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise failure.from_rpc(
                 self._address,

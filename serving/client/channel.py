@@ -71,6 +71,19 @@ def _listens(ip: str, port: int) -> bool:
     return True
 
 
+def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """Return what goes with each call. Raises ConfigError for what cannot be a token."""
+    if token is None:
+        return ()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            "the token is none",
+            where="token",
+            expected="printable ASCII characters without spaces",
+        )
+    return (("authorization", f"Bearer {token}"),)
+
+
 def path(method: str) -> str:
     """Return the name of a call on the wire."""
     return f"/{SERVICE}/{method}"

@@ -70,6 +70,10 @@ def from_rpc(
             given=f"{given} bytes",
             fix="send fewer rows at once, or start the server with a larger --max-request-mb",
         )
+    if code is StatusCode.UNAUTHENTICATED:
+        return errors.Unauthenticated(
+            f"{address}: {details}", fix="Client(token=...), or --token-file FILE for a command"
+        )
     return _CLASSES.get(code, errors.InternalError)(f"{address}: {details or code.name}")
 
 

@@ -188,11 +188,12 @@ class Drained:
 
 @dataclass(frozen=True)
 class Begin:
-    """The settings of the server, as ``words`` writes them, and its administrator's token."""
+    """The settings of the server, as ``words`` writes them, and its tokens."""
 
     KIND: ClassVar[int] = 32
     settings: dict[str, Any]
-    token: str | None = None
+    admin_token: str | None = field(default=None, repr=False)
+    client_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

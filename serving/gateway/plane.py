@@ -180,6 +180,10 @@ class GatewayPlane:
         """List what there is, looked up anew; see ``DataPlane``."""
         return cast(list[dict[str, Any]], await self._ask("index"))
 
+    def let_in(self, authorization: str | None) -> None:
+        """Return if a client may ask; see ``DataPlane``."""
+        self._gate.let_in(authorization)
+
     def control(self, authorization: str | None) -> RepositoryControl:
         """Return who asks the master to load and unload, to somebody who may."""
         self._gate.admit(authorization)

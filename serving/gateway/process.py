@@ -36,7 +36,7 @@ from serving.gateway.messages import (
 from serving.gateway.pipe import Pipe
 from serving.gateway.plane import GatewayPlane
 from serving.gateway.words import settings_from_json
-from serving.lifecycle.gate import Gate
+from serving.lifecycle.gate import Gate, Tokens
 
 _log = logging.getLogger("serving.gateway")
 
@@ -126,7 +126,8 @@ class Process:
 
     def _begin(self, message: Begin) -> None:
         settings = settings_from_json(message.settings)
-        gate = Gate(settings.model_control, message.token)
+        tokens = Tokens(message.admin_token, message.client_token)
+        gate = Gate(settings.model_control, tokens)
         shared_bytes = settings.max_request_mb << 20 if settings.client_shared_memory else None
         self._plane = plane = GatewayPlane(self._pipe, gate, shared_bytes)
         body_memory.take_from(plane.trays.receive)

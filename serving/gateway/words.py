@@ -25,8 +25,8 @@ from serving.statistics import (
 from serving.tensor import BatchAxes, Signature
 
 _PATHS = (
-    "model_dir", "tls_cert", "tls_key", "tls_client_ca", "admin_token_file", "ready_file",
-    "cache_dir",
+    "model_dir", "tls_cert", "tls_key", "tls_client_ca", "admin_token_file", "client_token_file",
+    "ready_file", "cache_dir",
 )  # fmt: skip
 
 

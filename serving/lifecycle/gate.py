@@ -1,11 +1,14 @@
-"""Who may load and unload servables: one rule for all wires."""
+"""Who may ask, and who may load and unload servables: one rule for all wires."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from serving.config import ServerSettings
 from serving.errors import ConfigError, ControlOff, Unauthenticated
@@ -14,20 +17,50 @@ EXPLICIT = "explicit"
 _LONGEST_TOKEN_BYTES = 4096
 
 
-class Gate:
-    """Admits to control, or says why not. Without a token everybody who can connect is admitted.
+class Tokens(NamedTuple):
+    """Secrets, which go into no log and no message to clients; None: everybody is admitted."""
 
-    ``token`` is a secret: it goes into no log and no message to clients.
+    admin: str | None = None
+    client: str | None = None
+
+    def __repr__(self) -> str:
+        """Say nothing."""
+        return "Tokens(...)"
+
+
+class Gate:
+    """Admits to the server and to its control, or says why not.
+
+    Without ``tokens`` everybody who can connect is admitted.
     """
 
-    def __init__(self, model_control: str, token: str | None = None) -> None:
+    def __init__(self, model_control: str, tokens: Tokens | None = None) -> None:
         self._model_control = model_control
-        self.token = token
+        self.tokens = tokens or Tokens()
 
     @property
     def explicit(self) -> bool:
         """Whether servables are loaded and unloaded on request."""
         return self._model_control == EXPLICIT
+
+    def let_in(self, authorization: str | None) -> None:
+        """Return if a client with this ``authorization`` may ask; the administrator may.
+
+        The token comes as ``Bearer TOKEN``, or as the password of ``Basic``, which browsers ask
+        their users for. Raises Unauthenticated.
+        """
+        admin, client = self.tokens
+        if client is None:
+            return
+        given = _bearer(authorization) or _password(authorization)
+        if _same(given, client) or (admin is not None and _same(given, admin)):
+            return
+        raise Unauthenticated(
+            "this server answers only those who show its token",
+            where="authorization",
+            expected="Bearer and the token that is in the server's --client-token-file",
+            given="something else" if authorization else "nothing",
+        )
 
     def admit(self, authorization: str | None) -> None:
         """Return if the bearer of this ``authorization`` may load and unload.
@@ -43,11 +76,8 @@ class Gate:
                 "unloads nothing on request",
                 fix=fix,
             )
-        if self.token is None:
-            return
-        scheme, _, given = (authorization or "").partition(" ")
-        fits = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self.token.encode())
-        if scheme.lower() != "bearer" or not fits:
+        # Not the password of Basic: browsers send that for pages of others, too.
+        if self.tokens.admin is not None and not _same(_bearer(authorization), self.tokens.admin):
             raise Unauthenticated(
                 "loading and unloading needs the administrator's token",
                 where="authorization",
@@ -74,26 +104,51 @@ def check_exposed(settings: ServerSettings) -> None:
 
 def open_gate(settings: ServerSettings) -> Gate:
     """Return the gate for these settings; raises ConfigError for a token that cannot be read."""
-    if settings.admin_token_file is None:
-        return Gate(settings.model_control)
-    return Gate(settings.model_control, _read_token(settings.admin_token_file))
+    tokens = Tokens(
+        _read_token("--admin-token-file", settings.admin_token_file),
+        _read_token("--client-token-file", settings.client_token_file),
+    )
+    return Gate(settings.model_control, tokens)
 
 
-def _read_token(file: Path) -> str:
+def _bearer(authorization: str | None) -> str:
+    scheme, _, given = (authorization or "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
+def _password(authorization: str | None) -> str:
+    """Return the password of HTTP's Basic scheme (RFC 7617)."""
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        pair = base64.b64decode(given.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return ""
+    return pair.partition(b":")[2].decode("utf-8", "replace")
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
+
+
+def _read_token(flag: str, file: Path | None) -> str | None:
+    if file is None:
+        return None
     try:
         with file.open("rb") as stream:
             data = stream.read(_LONGEST_TOKEN_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"--admin-token-file {file} cannot be read: {os.strerror(error.errno or 0)}",
-            where="--admin-token-file",
+            f"{flag} {file} cannot be read: {os.strerror(error.errno or 0)}",
+            where=flag,
         ) from None
     token = data.decode("ascii", "replace").strip()
     plain = token.isascii() and token.isprintable() and " " not in token
     if not token or not plain or len(data) > _LONGEST_TOKEN_BYTES:
         raise ConfigError(
-            f"--admin-token-file {file} holds no usable token",
-            where="--admin-token-file",
+            f"{flag} {file} holds no usable token",
+            where=flag,
             expected="one line of printable ASCII characters without spaces",
             fix=f"openssl rand -hex 32 > {file}",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from serving.config import ServerSettings
@@ -28,7 +29,7 @@ def banner(
     if up:
         name, version = up[0]["name"], up[0]["version"]
         first = plane.describe(name, version, next(iter(plane.methods(name, version)), None))
-        yield f"try: {one_line(first, rest, settings.model_dir)}"
+        yield f"try: {one_line(first, rest, settings.model_dir)}{_shown(settings)}"
     failed = sum(row["state"] == State.FAILED.value for row in rows)
     yield f"ready after {took_s:.1f} s, {len(up)} of {len(rows)} versions serve" + (
         f"; the errors above say why {failed} cannot" if failed else ""
@@ -51,6 +52,14 @@ def serves(plane: MasterPlane) -> Iterator[str]:
                 yield f"serves {title}: {_signature(plane.describe(name, version))}"
         elif row["state"] != State.FAILED.value:
             yield f"does not serve {title}: {row['reason']}"
+
+
+def _shown(settings: ServerSettings) -> str:
+    """Return what a curl command has behind it where the server asks for a token."""
+    file = settings.client_token_file
+    if file is None:
+        return ""
+    return f' -H "Authorization: Bearer $(cat {shlex.quote(str(file))})"'
 
 
 def _call(description: Description) -> str:

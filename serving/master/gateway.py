@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serving.channel.link import pair
 from serving.config import ServerSettings
@@ -27,6 +27,7 @@ from serving.gateway.messages import (
 )
 from serving.gateway.pipe import Pipe
 from serving.gateway.words import settings_to_json
+from serving.lifecycle.gate import Tokens
 from serving.master.child import Child
 from serving.master.desk import Desk, Send
 from serving.repository.interpreter import command, environment
@@ -40,7 +41,7 @@ class GatewaySpec:
     """What every front-end process is started with: descriptors, settings, the secret."""
 
     settings: ServerSettings
-    token: str | None = field(repr=False)
+    tokens: Tokens
     rest: int
     grpc: Sequence[int]
     rest_shares: int
@@ -130,7 +131,7 @@ class Gateway:
                 if not await self._hello:
                     raise Unavailable("a front end of another build was started")
                 spec = self._spec
-                self._pipe.send(Begin(settings_to_json(spec.settings), spec.token))
+                self._pipe.send(Begin(settings_to_json(spec.settings), *spec.tokens))
                 self.informed = True
                 tell(self)
                 problem = await self.opened

@@ -24,6 +24,7 @@ from serving.frontends.grpc.lane.listening import listeners, port_taken
 from serving.frontends.rest.listening import listen
 from serving.frontends.shared_memory.regions import Registry
 from serving.gateway.messages import Ready, Table
+from serving.lifecycle.gate import Tokens
 from serving.master.backoff import restart_delay
 from serving.master.desk import Desk, Send
 from serving.master.entries import doors_of, standing_of
@@ -70,13 +71,13 @@ class Gateways:
         settings: ServerSettings,
         plane: MasterPlane,
         arena: Arena,
-        token: str | None,
+        tokens: Tokens,
         registry: Registry | None = None,
     ) -> None:
         self._settings = settings
         self._plane = plane
         self._arena = arena
-        self._token = token
+        self._tokens = tokens
         self._registry = registry
         if registry is not None:
             registry.on_register.append(self._regions_changed)
@@ -267,7 +268,7 @@ class Gateways:
         self._page_fds = [Shares.create(settings.frontends) for _ in range(2)]
         self._pages = [Shares(fd, settings.frontends) for fd in self._page_fds]
         fds = [each.fileno() for each in grpc]
-        self._spec = GatewaySpec(settings, self._token, rest.fileno(), fds, *self._page_fds)
+        self._spec = GatewaySpec(settings, self._tokens, rest.fileno(), fds, *self._page_fds)
 
     def _close_sockets(self) -> None:
         for each in self._sockets:

@@ -263,6 +263,10 @@ class MasterPlane:
             await self.controlled().refresh()
         return self.listed()
 
+    def let_in(self, authorization: str | None) -> None:
+        """Return if a client may ask; see ``DataPlane``."""
+        self._gate.let_in(authorization)
+
     def control(self, authorization: str | None) -> Control:
         """Return who loads and unloads; see ``DataPlane``."""
         self._gate.admit(authorization)

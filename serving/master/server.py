@@ -130,9 +130,9 @@ class Server:
         """Have processes of their own listen."""
         from serving.master.gateways import Gateways
 
-        token = self._core.gate.token
+        tokens = self._core.gate.tokens
         arena, regions = self._core.arena, self._regions
-        self._gateways = gateways = Gateways(self._settings, self._plane, arena, token, regions)
+        self._gateways = gateways = Gateways(self._settings, self._plane, arena, tokens, regions)
         self._core.serve_by(gateways)
         self._doors = (gateways,)
         await gateways.start()

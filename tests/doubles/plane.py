@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from serving.dataplane import RepositoryControl
-from serving.errors import ControlOff, NotFound, ServingError, did_you_mean
+from serving.errors import ControlOff, NotFound, ServingError, Unauthenticated, did_you_mean
 from serving.request import Description, InferRequest, InferResponse, Listener
 from serving.statistics import ProcessUsage, ServerStatistics, TensorMemory
 from serving.tensor import Tensor
@@ -36,7 +36,7 @@ class StubPlane:
     """Serves the given descriptions by calling ``model(request)``; records what happened.
 
     Several descriptions of one servable are its methods. ``told`` is what ``statistics`` returns;
-    ``errors`` are front end and code of those answered.
+    ``errors`` are front end and code of those answered. It asks its clients for the ``token``.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class StubPlane:
             self._known.setdefault(d.servable, {})[d.method] = d
         self._model = model or (lambda request: request.inputs)
         self.is_ready = True
+        self.token: str | None = None
         self.told = NOTHING_YET
         self.errors: list[tuple[str, str]] = []
         self.requests: list[InferRequest] = []
@@ -122,6 +123,10 @@ class StubPlane:
 
     async def index(self) -> list[dict[str, Any]]:
         return await self.servables()
+
+    def let_in(self, authorization: str | None) -> None:
+        if self.token is not None and authorization != f"Bearer {self.token}":
+            raise Unauthenticated("a stub asks for its token")
 
     def control(self, authorization: str | None) -> RepositoryControl:
         raise ControlOff("a stub loads nothing")

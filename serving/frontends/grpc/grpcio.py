@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from serving.frontends.grpc.entry import ShutOut
 from serving.frontends.grpc.methods import CallFailed, Context, Method, Methods
 from serving.frontends.grpc.status import Outcome
 from serving.frontends.tls import Certificates
@@ -16,11 +17,15 @@ from serving.frontends.tls import Certificates
 class GrpcioServer:
     """Owned by ``GrpcFrontEnd``; made and used on the running event loop.
 
-    ``limit_bytes`` bounds a message that comes in, ``answer_bytes`` one that goes out. With
+    ``limit_bytes`` bounds a message that comes in, ``answer_bytes`` one that goes out; ``shut_out``
+    says who may not call. With
     ``shares`` the port is one that other processes of this server listen on as well.
     """
 
-    def __init__(self, limit_bytes: int, answer_bytes: int, *, shares: bool = False) -> None:
+    def __init__(
+        self, limit_bytes: int, answer_bytes: int, shut_out: ShutOut, *, shares: bool = False
+    ) -> None:
+        self._shut_out = shut_out
         self._server = grpc.aio.server(
             options=[
                 # Two servers on one port would each get some of the connections, in silence.
@@ -32,7 +37,7 @@ class GrpcioServer:
 
     def add(self, methods: Methods) -> None:
         """Offer methods; a path is asked for where it was added first."""
-        self._server.add_generic_rpc_handlers((_Handlers(methods),))
+        self._server.add_generic_rpc_handlers((_Handlers(methods, self._shut_out),))
 
     def bind(self, address: str, certificates: Certificates | None) -> int:
         """Take ``host:port`` or ``unix:path``; return the port. Raises RuntimeError."""
@@ -52,11 +57,23 @@ class GrpcioServer:
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Gives grpcio its handler for a path."""
 
-    def __init__(self, methods: Methods) -> None:
+    def __init__(self, methods: Methods, shut_out: ShutOut) -> None:
         self._handlers = {path: _handler(method) for path, method in methods.items()}
+        self._shut_out = shut_out
 
     def service(self, handler_call_details: Any) -> Any:
-        return self._handlers.get(handler_call_details.method)
+        path = handler_call_details.method
+        end = self._shut_out(path, handler_call_details.invocation_metadata or ())
+        return self._handlers.get(path) if end is None else _refusing(end)
+
+
+def _refusing(end: Outcome) -> Any:
+    """Return a handler, good for every kind of call, that ends it unheard."""
+
+    async def run(_requests: Any, context: Context) -> None:
+        await _abort(context, end)
+
+    return grpc.stream_stream_rpc_method_handler(run)
 
 
 def _handler(method: Method) -> Any:

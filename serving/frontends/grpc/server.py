@@ -20,6 +20,7 @@ from serving.errors import ConfigError
 from serving.frontends.acceptor import Shares
 from serving.frontends.grpc import health, ms_service, service, tf_service, v1_service
 from serving.frontends.grpc.calls import Inference
+from serving.frontends.grpc.entry import shut_out
 from serving.frontends.grpc.health import HealthService
 from serving.frontends.grpc.lane.listening import port_taken
 from serving.frontends.grpc.lane.server import LaneServer
@@ -137,11 +138,13 @@ class GrpcFrontEnd:
         """Return the server of the engine that settings name, without services yet."""
         limit = min(self._settings.max_request_mb << 20, _MESSAGE_LIMIT)
         if self._settings.grpc_engine == LANE:
-            return LaneServer(limit, self._settings.memory_mb << 20, threads)
+            held = self._settings.memory_mb << 20
+            return LaneServer(limit, held, threads, shut_out(self._plane))
         # Not before it is chosen: to import grpcio takes memory and time of every start.
         from serving.frontends.grpc.grpcio import GrpcioServer
 
-        return GrpcioServer(limit, _MESSAGE_LIMIT, shares=self._shared is not None)
+        shares = self._shared is not None
+        return GrpcioServer(limit, _MESSAGE_LIMIT, shut_out(self._plane), shares=shares)
 
     def _bind(self, server: LaneServer | GrpcioServer) -> int:
         host, port = self._settings.host, self._settings.grpc_port

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from serving.config import ServerSettings
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, ServingError
-from serving.frontends.rest import inference_route, status
+from serving.frontends.rest import entry, inference_route, status
 from serving.frontends.rest.asgi import Fields, Message, Receive, Scope, Send, send_response
 from serving.frontends.rest.body import BodyBudget
 from serving.frontends.rest.inference import Inference
@@ -56,6 +56,12 @@ class RestApp:
         if scope["type"] == "http":
             path: str = scope["path"]
             raw_path = inference_route.PREDICT if path == "/predict" else scope["raw_path"]
+            shut = path not in entry.OPEN_PATHS and entry.shut_out(
+                self._plane, dict(scope["headers"])
+            )
+            if shut:
+                await self._turn_away(scope, send, shut, _error_form(raw_path))
+                return
             try:
                 form = inference_route.find(raw_path)
             except NotFound as error:
@@ -82,12 +88,29 @@ class RestApp:
         )
         await self._refuse(scope, send, error, form.error, ((b"allow", b"POST"),))
 
+    async def _turn_away(
+        self, scope: Scope, send: Send, error: ServingError, form: ErrorForm
+    ) -> None:
+        """Answer with 401 in every form, though one of them has 200 for all errors."""
+        headers = dict(scope["headers"])
+        reply = refusal(error, headers, form, self._plane)._replace(status=401)
+        await send_response(send, reply, (*echo(headers), entry.CHALLENGE))
+
     async def _refuse(
         self, scope: Scope, send: Send, error: ServingError, form: ErrorForm, extra: Fields = ()
     ) -> None:
         headers = dict(scope["headers"])
         reply = refusal(error, headers, form, self._plane)
         await send_response(send, reply, (*echo(headers), *extra))
+
+
+def _error_form(raw_path: bytes) -> ErrorForm:
+    """Return how errors look to who asks for a path, whether there is such a route or not."""
+    try:
+        form = inference_route.find(raw_path)
+    except NotFound:
+        form = None
+    return status.v2_error if form is None else form.error
 
 
 def _routes(plane: DataPlane, budget: BodyBudget, regions: Regions | None) -> Application:

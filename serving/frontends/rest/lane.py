@@ -1,9 +1,10 @@
 """The short way of a small inference call: from the parsed head to one write, without ASGI.
 
 A call comes here when its head says that it is plain: a POST to an inference route with a short
-body of known length, not encoded, no ``Expect``, no upgrade. It is decoded, run and encoded by
-the same codecs and the same exchange as on the ordinary way; what is saved is the ASGI scope, the
-task, and the messages between them. Whatever is not plain goes the ordinary way.
+body of known length, not encoded, no ``Expect``, no upgrade, of somebody who may ask. It is
+decoded, run and encoded by the same codecs and the same exchange as on the ordinary way; what is
+saved is the ASGI scope, the task, and the messages between them. Whatever is not plain goes the
+ordinary way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, ServingError, Unavailable
+from serving.frontends.rest.entry import shut_out
 from serving.frontends.rest.exchange import Exchange, Outcome
 from serving.frontends.rest.gathering import Gatherings
 from serving.frontends.rest.inference_route import WireFormat, find
@@ -88,7 +90,7 @@ class Lane:
         length = headers.get(b"content-length", b"")
         if not length.isdigit() or len(length) > 9 or int(length) > self._limit:
             return None
-        if not _NOT_PLAIN.isdisjoint(headers):
+        if not _NOT_PLAIN.isdisjoint(headers) or shut_out(self.plane, headers) is not None:
             return None
         return Head(form, headers, int(length), keep_alive)
 

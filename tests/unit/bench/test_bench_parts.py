@@ -144,11 +144,13 @@ def test_an_http_request_says_how_long_it_is():
     known = described("m", {**METADATA, "inputs": METADATA["inputs"][:1]}, {})
     x = Tensor("x", FP32, (2, 4), np.ones((2, 4), np.float32))
     made = payload("v2-json", known, [x])
-    head, _, body = http_request(made, "h:1").partition(b"\r\n\r\n")
+    head, _, body = http_request(made, "h:1", None).partition(b"\r\n\r\n")
     assert made.rows == 2
     assert body == made.body
     assert f"Content-Length: {len(body)}".encode() in head
     assert head.startswith(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: h:1\r\n")
+    assert b"Authorization" not in head
+    assert b"\r\nAuthorization: Bearer t\r\n" in http_request(made, "h:1", "t")
 
 
 def test_the_words_of_an_error_are_found():

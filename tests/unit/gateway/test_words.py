@@ -66,6 +66,10 @@ def test_statistics_survive() -> None:
 def test_settings_survive() -> None:
     backends = {"tensorrt": BackendSettings("/p", {"A": "1"}, "tensorrt_rtx", {"o": "2"})}
     settings = ServerSettings(
-        Path("models"), tls_cert=Path("c"), admin_token_file=Path("t"), backends=backends
+        Path("models"),
+        tls_cert=Path("c"),
+        admin_token_file=Path("t"),
+        client_token_file=Path("u"),
+        backends=backends,
     )
     assert words.settings_from_json(through(words.settings_to_json(settings))) == settings  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
-"""Who may load and unload, and which settings would open that to strangers."""
+"""Who may ask, who may load and unload, and which settings would open that to strangers."""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from serving.config import ServerSettings
 from serving.errors import ConfigError, ControlOff, Unauthenticated
-from serving.lifecycle.gate import Gate, check_exposed, open_gate
+from serving.lifecycle.gate import Gate, Tokens, check_exposed, open_gate
 
 EXPLICIT = ServerSettings(Path("/models"), model_control="explicit")
 
@@ -33,13 +34,60 @@ def test_gate_without_a_token_admits_whoever_can_connect() -> None:
 )  # fmt: skip
 def test_gate_refuses_all_but_the_token(given: str | None) -> None:
     with pytest.raises(Unauthenticated) as error:
-        Gate("explicit", "secret").admit(given)
+        Gate("explicit", Tokens("secret")).admit(given)
     assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("given", ["Bearer secret", "bearer secret", "Bearer  secret "])
 def test_gate_admits_the_token(given: str) -> None:
-    Gate("explicit", "secret").admit(given)
+    Gate("explicit", Tokens("secret")).admit(given)
+
+
+def _basic(pair: bytes) -> str:
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+BOTH = Gate("poll", Tokens("admin", "client"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["Bearer client", "bearer client", "Bearer admin", _basic(b":client"), _basic(b"me:admin")],
+)
+def test_gate_lets_clients_and_the_administrator_in(given: str) -> None:
+    BOTH.let_in(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None, "", "client", "Bearer", "Bearer Client", "Bearer client client", "Basic", "Basic !",
+        "Basic client", _basic(b"client"), _basic(b"client:"), _basic(b":client:"), "Digest client",
+        _basic(b":\xff"), "Basic \xe9",
+    ],
+)  # fmt: skip
+def test_gate_shuts_others_out_and_tells_no_secret(given: str | None) -> None:
+    with pytest.raises(Unauthenticated, match="--client-token-file") as error:
+        BOTH.let_in(given)
+    for secret in ("admin", "client client"):
+        assert secret not in str(error.value)
+
+
+def test_gate_without_a_token_for_clients_lets_everybody_in() -> None:
+    Gate("explicit", Tokens("admin")).let_in(None)
+
+
+def test_client_may_not_load_and_a_page_in_a_browser_not_even_for_the_administrator() -> None:
+    gate = Gate("explicit", Tokens("admin", "client"))
+    for given in ("Bearer client", _basic(b":admin")):
+        with pytest.raises(Unauthenticated):
+            gate.admit(given)
+    gate.admit("Bearer admin")
+
+
+def test_tokens_are_never_printed() -> None:
+    assert "admin" not in repr(BOTH.tokens)
+    assert "client" not in f"{BOTH.tokens}"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org", "localhost.evil"])

@@ -18,7 +18,7 @@ import pytest
 from serving.channel.arena import Arena
 from serving.config import ServerSettings
 from serving.errors import ConfigError, Unavailable
-from serving.lifecycle.gate import Gate
+from serving.lifecycle.gate import Gate, Tokens
 from serving.lifecycle.manager import Manager
 from serving.master import gateway, gateways
 from serving.master.gateways import Gateways
@@ -50,7 +50,7 @@ def plane_of(arena: Arena) -> MasterPlane:
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Gateways]:
     arena = Arena(1 << 24)
-    made = Gateways(settings(tmp_path, heartbeat_timeout_s=2.0), plane_of(arena), arena, None)
+    made = Gateways(settings(tmp_path, heartbeat_timeout_s=2.0), plane_of(arena), arena, Tokens())
     await made.start()
     yield made
     await made.drain(5.0)
@@ -146,7 +146,7 @@ async def test_start_that_fails_says_why_and_leaves_nothing(
         gateway, "command", lambda python, _: (python, "-c", "import sys; sys.exit('no luck')")
     )
     arena = Arena(1 << 24)
-    made = Gateways(settings(tmp_path), plane_of(arena), arena, None)
+    made = Gateways(settings(tmp_path), plane_of(arena), arena, Tokens())
     with pytest.raises(Unavailable, match="no luck"):
         await made.start()
     await made.stop()
@@ -160,7 +160,7 @@ async def test_taken_port_is_told_by_its_flag(fleet: Gateways, tmp_path: Path) -
         ("--grpc-port", 0, fleet.grpc_port),
     ):
         taken = ServerSettings(tmp_path, rest_port=rest_port, grpc_port=grpc_port, frontends=2)
-        made = Gateways(taken, plane_of(arena), arena, None)
+        made = Gateways(taken, plane_of(arena), arena, Tokens())
         with pytest.raises(ConfigError) as caught:
             await made.start()
         assert caught.value.where == flag
@@ -172,9 +172,9 @@ async def test_processes_with_grpcio_share_a_port_that_nobody_else_can_take(
 ) -> None:
     arena = Arena(1 << 24)
     terms = settings(tmp_path, grpc_engine="grpcio")
-    fleet = Gateways(terms, plane_of(arena), arena, None)
+    fleet = Gateways(terms, plane_of(arena), arena, Tokens())
     await fleet.start()
-    again = Gateways(replace(terms, grpc_port=fleet.grpc_port), plane_of(arena), arena, None)
+    again = Gateways(replace(terms, grpc_port=fleet.grpc_port), plane_of(arena), arena, Tokens())
     try:
         listening = [
             seen.laddr.port

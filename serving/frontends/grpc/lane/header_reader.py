@@ -13,8 +13,16 @@ from typing import NamedTuple
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
+from serving.frontends.grpc.entry import ShutOut
 from serving.frontends.grpc.lane.faults import Code, ConnectionFault
-from serving.frontends.grpc.lane.request_head import Fields, Head, Malformed, extended, parse
+from serving.frontends.grpc.lane.request_head import (
+    Fields,
+    Head,
+    Malformed,
+    WrongCall,
+    extended,
+    parse,
+)
 
 MAX_LIST_BYTES = 64 << 10
 """A header list over this ends the connection: the rest of the block cannot be read any more."""
@@ -40,11 +48,15 @@ class _Beginning(NamedTuple):
 
 
 class HeaderReader:
-    """One for a connection; every header block must pass through it, in order."""
+    """One for a connection; every header block must pass through it, in order.
 
-    __slots__ = ("_beginnings", "_decoder", "_known", "_table")
+    A call that ``shut_out`` does not let in has a head that says so.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_beginnings", "_decoder", "_known", "_shut_out", "_table")
+
+    def __init__(self, shut_out: ShutOut | None = None) -> None:
+        self._shut_out = shut_out
         self._decoder = Decoder(MAX_LIST_BYTES)
         self._table = _WatchedTable()
         self._decoder.header_table = self._table
@@ -64,6 +76,10 @@ class HeaderReader:
         else:
             # What differs from call to call, such as a trace, comes behind what does not.
             head = extended(beginning.head, beginning.fields, self.fields(block[end:]))
+        if self._shut_out is not None and head.refusal is None:
+            told = self._shut_out(head.path, head.metadata)
+            if told is not None:  # looked at each time, so that each is counted
+                return head._replace(refusal=WrongCall(told.code, told.details, told.trailers))
         short = len(block) <= _LONGEST_KNOWN and len(head.metadata) <= _MOST_FIELDS
         if self._table.added == before and short:
             if len(self._known) >= _MOST_KNOWN:

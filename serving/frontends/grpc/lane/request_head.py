@@ -47,6 +47,7 @@ class WrongCall(NamedTuple):
 
     code: StatusCode
     details: str
+    trailers: Metadata = ()
 
 
 class Head(NamedTuple):

@@ -16,6 +16,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from serving.frontends.acceptor import Acceptor, Shares
+from serving.frontends.grpc.entry import ShutOut
 from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.connection import OPENING_TIMEOUT_S, Connection
 from serving.frontends.grpc.lane.deadlines import Deadlines
@@ -39,10 +40,16 @@ class LaneServer:
     """Owned by ``GrpcFrontEnd``; all methods are called on the event loop.
 
     ``limit_bytes`` bounds one message, ``held_bytes`` those of unfinished requests together, and
-    as much again the answers that clients do not read.
+    as much again the answers that clients do not read. ``shut_out`` says who may not call.
     """
 
-    def __init__(self, limit_bytes: int, held_bytes: int, threads: Executor) -> None:
+    def __init__(
+        self,
+        limit_bytes: int,
+        held_bytes: int,
+        threads: Executor,
+        shut_out: ShutOut | None = None,
+    ) -> None:
         self._methods: dict[str, Method] = {}
         held_bytes = max(held_bytes, limit_bytes)
         self._shared = Shared(
@@ -52,6 +59,7 @@ class LaneServer:
             Budget(held_bytes),
             threads,
             Deadlines(lambda stream: stream.owner.expire(stream)),
+            shut_out,
         )
         self._tls: ssl.SSLContext | None = None
         self._sockets: list[socket.socket] = []

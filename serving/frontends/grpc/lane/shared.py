@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.frontends.grpc.entry import ShutOut
 from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.deadlines import Deadlines
 from serving.frontends.grpc.lane.stream import Stream
@@ -21,7 +22,7 @@ _RECEIVED_BYTES = 256 << 10
 class Shared:
     """``limit_bytes`` bounds one message; ``tasks`` are the calls that run as tasks.
 
-    ``methods`` grows until the server starts.
+    ``methods`` grows until the server starts. ``shut_out`` says who may not call.
     ``budget`` bounds unfinished requests, ``unread`` the answers that clients do not read.
     ``received`` is where a connection finds what it reads, until another one reads.
     """
@@ -32,6 +33,7 @@ class Shared:
     unread: Budget
     threads: Executor
     deadlines: Deadlines[Stream]
+    shut_out: ShutOut | None = None
     turns: Turns = field(default_factory=Turns)
     received: memoryview = field(default_factory=lambda: memoryview(bytearray(_RECEIVED_BYTES)))
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -53,7 +53,7 @@ class Streams:
         self.shared = shared
         self._out = out
         self._on_empty = on_empty
-        self._reader = HeaderReader()
+        self._reader = HeaderReader(shared.shut_out)
         self._intake = Intake(shared.limit_bytes, shared.budget, out)
         self._live: dict[int, Stream] = {}
         # Those that ended lately: negative where we ended them and the client may not know yet.
@@ -291,7 +291,7 @@ class Streams:
             self._out.end(stream, answers.http_status(refusal.status))
             return
         if isinstance(refusal, WrongCall):
-            self.fail(stream, refusal.code, refusal.details)
+            self.fail(stream, refusal.code, refusal.details, refusal.trailers)
             return
         method = self.shared.methods.get(head.path)
         if method is None:
