@@ -50,7 +50,7 @@ FOREIGN_EXTENSIONS = {
 """Endings of models of other frameworks, which are never candidates: what they are, the way out."""
 
 _MAX_NAME = 128
-_NAME_MARKS = frozenset("_-. ")
+_NAME_MARKS = frozenset("_-. +@()")
 _MAX_VERSION = 2**63 - 1  # versions are int64 on the wires of TensorFlow and MindSpore Serving
 
 _UNFINISHED_ENDINGS = (".part", ".tmp", ".partial", ".crdownload", ".download", "~")
@@ -153,7 +153,7 @@ def name_problem(name: str) -> str:
     for char in name:
         if not (char.isalnum() or char in _NAME_MARKS or unicodedata.category(char)[0] == "M"):
             return (
-                f"the name holds {_character(char)}; letters, digits, '_', '-', '.' and spaces "
+                f"the name holds {_character(char)}; letters, digits, spaces and _ - . + @ ( ) "
                 "are allowed: rename it"
             )
     return ""

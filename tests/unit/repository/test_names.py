@@ -35,7 +35,7 @@ def test_version_may_be_the_largest_int64() -> None:
 @pytest.mark.parametrize(
     "name",
     ["digits", "ResNet-50_v1.5", "my model", "\u4e2d\u6587", "1", "-x", "cafe\u0301",
-     "\u0939\u093f\u0928\u094d\u0926\u0940"],
+     "\u0939\u093f\u0928\u094d\u0926\u0940", "model (1)", "yolo+seg", "resnet@v2"],
 )  # fmt: skip
 def test_servable_name_of_letters_digits_and_marks_is_fine(name: str) -> None:
     assert names.name_problem(name) == ""
@@ -49,6 +49,9 @@ def test_servable_name_of_letters_digits_and_marks_is_fine(name: str) -> None:
         ("x ", "space"),
         ("a\nb", "U+000A (a control character)"),
         ("a:b", "U+003A (colon)"),
+        ("a,b", "U+002C (comma)"),
+        ("a<b>", "U+003C"),
+        ("a%b", "U+0025"),
         ("a/b", "U+002F"),
         ("a\x1b[31m", "U+001B"),
         ("a\udcff", "byte 0xff"),
