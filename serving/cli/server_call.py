@@ -18,6 +18,8 @@ from serving.cli.tls import TlsFiles
 from serving.errors import ConfigError, InvalidRequest, ServingError, Unavailable
 
 URL = "http://localhost:1500"
+_LONG_BYTES = 1 << 20
+"""Shorter requests fit every --max-request-mb."""
 
 token_option = option(
     "token-file",
@@ -86,7 +88,7 @@ class Server:
         except (urllib.error.URLError, OSError) as error:
             if isinstance(getattr(error, "reason", None), TimeoutError):
                 raise _no_answer(self._base, self._timeout_s) from None
-            raise _no_server(self._base, error) from None
+            raise _no_server(self._base, error, body) from None
 
 
 def quoted(name: str) -> str:
@@ -160,11 +162,14 @@ def _no_answer(base: str, timeout_s: float) -> ServingError:
     )
 
 
-def _no_server(base: str, error: Exception) -> ServingError:
+def _no_server(base: str, error: Exception, body: bytes | None) -> ServingError:
     problem = getattr(error, "reason", None) or error
+    gone = isinstance(problem, (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError))
+    if gone and base.startswith("https:") and len(body or b"") < _LONG_BYTES:
+        return _shut(base)  # how that end looks depends on which side is quicker
     if isinstance(problem, ssl.SSLError):
         return _no_trust(base, problem)
-    if isinstance(problem, (BrokenPipeError, ConnectionResetError)):
+    if gone:
         return Unavailable(
             f"the server at {base} ended the connection before all was sent",
             code="connection_lost",
