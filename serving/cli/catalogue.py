@@ -14,7 +14,7 @@ import click
 
 from serving.cli.backends import backend_option, backends_of
 from serving.cli.config_file import backend_tables_option
-from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, Whole, option
+from serving.cli.options import MODEL_DIR_HELP, Folder, ModelDir, Seconds, Whole, option
 from serving.config import ServerSettings
 from serving.devices import KINDS, parse_devices
 from serving.errors import LoadError
@@ -32,7 +32,7 @@ _INSPECT_TIMEOUT_S = 120.0
     short_help="Show what would be served, and why something would not.",
     context_settings={"max_content_width": 100},
 )
-@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
+@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=ModelDir(), required=True)
 @option(
     "inspect-timeout-s",
     "How long looking into one model file may give no sign of progress, in seconds.",

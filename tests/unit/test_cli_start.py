@@ -50,6 +50,13 @@ def settings_of(server: Server, result: Result) -> ServerSettings:
     return server.settings
 
 
+@pytest.mark.parametrize("arguments", [["start"], ["start", "models"], ["list"], ["tune", "net"]])
+def test_command_without_the_flag_shows_how_the_folder_is_named(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, arguments, env={"SERVING_MODEL_DIR": ""})
+    assert result.exit_code == ExitCode.USAGE
+    assert f"main {arguments[0]} --model-dir DIR" in result.output
+
+
 # One value each for flag, environment and file, all different from the default.
 OPTIONS: list[tuple[str, tuple[Any, Any, Any]]] = [
     ("host", ("0.0.0.0", "::1", "10.0.0.1")),
