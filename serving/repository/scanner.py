@@ -334,13 +334,16 @@ def _version(number: int, place: str, folder: Path, choice: Choice) -> VersionSc
 
 
 def _read(folder: Path, entry: Entry, file: str) -> bytes:
-    """Read a settings file. Raises ConfigError for a link that leaves, a folder, a huge file."""
+    """Read a settings file. Raises ConfigError for one that cannot be, or is huge or elsewhere."""
     if entry.outside:
         raise ConfigError(f"{file} {layout.OUTSIDE}", where=file)
     if entry.kind is not Kind.FILE:
         raise ConfigError(f"{file} is a {entry.kind.value}, not a file", where=file)
-    with open(folder / entry.name, "rb") as stream:
-        data = stream.read(_MAX_SETTINGS_BYTES + 1)
+    try:
+        with open(folder / entry.name, "rb") as stream:
+            data = stream.read(_MAX_SETTINGS_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {_problem(error)}", where=file) from None
     if len(data) > _MAX_SETTINGS_BYTES:
         raise ConfigError(f"{file} is larger than {_MAX_SETTINGS_BYTES >> 10} KiB", where=file)
     return data
