@@ -148,7 +148,8 @@ def _other_server(base: str) -> ServingError:
     return Unavailable(
         f"what listens at {base} is not the REST side of this server",
         code="other_server",
-        fix="give its REST address with --url",
+        fix="give its REST address with --url"
+        + (", as https://HOST:PORT where it has TLS" if base.startswith("http:") else ""),
     )
 
 
