@@ -112,7 +112,7 @@ def list_command(
         known = asyncio.run(tried(artifacts.values(), backends, timeout_s=inspect_timeout_s))
         artifacts = dict(zip(artifacts, known, strict=True))
     kinds = tuple(asked.kinds) or KINDS
-    listed = inventory.take(found, artifacts, model_dir, defined, kinds)
+    listed = inventory.take(found, artifacts, model_dir, defined, kinds, _unwarmed(found))
     if as_json:
         click.echo(json.dumps(inventory.to_json(listed), indent=2))
         return
@@ -138,6 +138,21 @@ async def _definitions(found: RepositoryScan, timeout_s: float) -> dict[Path, De
         except LoadError as error:
             defined[home] = error
     return defined
+
+
+def _unwarmed(found: RepositoryScan) -> dict[str, str]:
+    """Say of servables, by name, which file they are to be warmed with cannot be had."""
+    from serving.repository.warmup import resolved
+
+    problems: dict[str, str] = {}
+    for servable in found.servables:
+        if servable.code is not None:
+            continue
+        try:
+            resolved(servable.settings.warmup, found.root / servable.name)
+        except LoadError as error:
+            problems[servable.name] = str(error)
+    return problems
 
 
 @contextlib.contextmanager
