@@ -165,6 +165,11 @@ class _Scanner:
         if found.stages:
             return self._staged(name, folder, entries, found, settings)
         notes = found.notes + (triton.notes if triton else ())
+        notes += tuple(
+            f"{key} is not looked at: there is no {names.STAGES_FILE} beside {names.SETTINGS_FILE}"
+            for key in ("stages", "methods")
+            if key in settings.set_keys
+        )
         if found.bare and found.reason:
             return ServableScan(name, settings, (), found.reason, notes, triton)
         asked_in = names.TRITON_FILE if triton else names.SETTINGS_FILE
