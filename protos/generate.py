@@ -29,11 +29,13 @@ HOMES = {
 }
 """Where the stubs live that others than the gRPC front end need; the rest is in ``STUBS``."""
 
-APART = ("tensorflow", "tensorflow_error", "tensorflow_serving")
+APART = (
+    "grpc_health", "grpc_reflection", "tensorflow", "tensorflow_error", "tensorflow_serving",
+)  # fmt: skip
 """What other packages declare under the same names: their stubs have a pool of their own."""
 
 _DEFAULT_POOL = "from google.protobuf import descriptor_pool as _descriptor_pool"
-_OWN_POOL = "from serving.frontends.grpc import tensorflow_pool as _descriptor_pool"
+_OWN_POOL = "from serving.frontends.grpc import apart_pool as _descriptor_pool"
 _NEIGHBOUR = re.compile(r"^import (tensorflow\w*_pb2) as", re.MULTILINE)
 
 OLDEST_RUNTIME = (6, 31, 0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, ServingError
 from serving.frontends import bytes_tensor, raw_tensor
 from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.rest import json_answer
@@ -19,6 +19,7 @@ from serving.tensor import BY_NAME, BYTES, Array, DType, Tensor
 
 PROTOCOLS = ("predict", "v2-json", "v2-binary", "grpc")
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_REFUSAL_CHARS = 300
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -169,7 +170,19 @@ def refusal(body: bytes) -> str:
     """Return what an error's body says, cut to one line."""
     try:
         document = json.loads(body)
-        text = document.get("error") or document.get("detail") or document
+        text = document.get("error") or _problem(document) or document
     except (ValueError, AttributeError):
         text = body.decode("utf-8", "replace")
-    return " ".join(str(text).split())[:200]
+    return " ".join(str(text).split())[:_REFUSAL_CHARS]
+
+
+def _problem(document: Mapping[str, object]) -> str:
+    """Return a problem document on one line: what was wrong, what differs, and the way out."""
+    message = str(document.get("detail") or "")
+    if not message:
+        return ""
+    where, expected, given, fix = (
+        str(document.get(key) or "") for key in ("where", "expected", "given", "fix")
+    )
+    told = ServingError(message, expected=expected, given=given, fix=fix)
+    return f"{where}: {told}" if where else str(told)

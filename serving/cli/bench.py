@@ -113,13 +113,13 @@ def bench_command(
 
     if plot_file is not None:
         plot.check_name(plot_file)
+    host, port = _address(url, "--url", 80)
+    if protocol == "grpc":
+        host, port = _address(grpc_url, "--grpc-url", 0)
     server = Server(url, _TIMEOUT_S, token_file)
     known = _look(server, servable)
     tensors, source = requests(known, inputs, rows, dict(shapes), whole)
     payloads = [payload(protocol, known, each) for each in tensors]
-    host, port = (
-        _address(grpc_url, "--grpc-url", 0) if protocol == "grpc" else _address(url, "--url", 80)
-    )
     base = f"/v2/models/{quoted(servable)}"
     line = LiveLine()
     plan = Plan(
@@ -195,7 +195,9 @@ def _address(url: str, option: str, default: int) -> tuple[str, int]:
     parts = urlsplit(url if "//" in url else f"//{url}")
     if parts.scheme == "https":
         raise ConfigError(
-            "serving bench does not speak TLS", where=option, fix="measure the plain port"
+            "serving bench does not speak TLS",
+            where=option,
+            fix="measure a server that is started without --tls-cert",
         )
     try:
         port = parts.port or default

@@ -14,7 +14,7 @@ import click
 
 from serving.cli.backends import backend_option, backends_of
 from serving.cli.config_file import backend_tables_option
-from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, Whole, option
+from serving.cli.options import MODEL_DIR_HELP, Folder, ModelDir, Seconds, Whole, option
 from serving.config import ServerSettings
 from serving.devices import KINDS, parse_devices
 from serving.errors import LoadError
@@ -32,7 +32,7 @@ _INSPECT_TIMEOUT_S = 120.0
     short_help="Show what would be served, and why something would not.",
     context_settings={"max_content_width": 100},
 )
-@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
+@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=ModelDir(), required=True)
 @option(
     "inspect-timeout-s",
     "How long looking into one model file may give no sign of progress, in seconds.",
@@ -112,7 +112,7 @@ def list_command(
         known = asyncio.run(tried(artifacts.values(), backends, timeout_s=inspect_timeout_s))
         artifacts = dict(zip(artifacts, known, strict=True))
     kinds = tuple(asked.kinds) or KINDS
-    listed = inventory.take(found, artifacts, model_dir, defined, kinds)
+    listed = inventory.take(found, artifacts, model_dir, defined, kinds, _unwarmed(found))
     if as_json:
         click.echo(json.dumps(inventory.to_json(listed), indent=2))
         return
@@ -138,6 +138,21 @@ async def _definitions(found: RepositoryScan, timeout_s: float) -> dict[Path, De
         except LoadError as error:
             defined[home] = error
     return defined
+
+
+def _unwarmed(found: RepositoryScan) -> dict[str, str]:
+    """Say of servables, by name, which file they are to be warmed with cannot be had."""
+    from serving.repository.warmup import resolved
+
+    problems: dict[str, str] = {}
+    for servable in found.servables:
+        if servable.code is not None:
+            continue
+        try:
+            resolved(servable.settings.warmup, found.root / servable.name)
+        except LoadError as error:
+            problems[servable.name] = str(error)
+    return problems
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ imported when it is the one that was asked for, so that ``start`` need not wait 
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,7 +79,7 @@ class _Commands(Mapping[str, click.Command]):
 
 
 class _Root(click.Group):
-    """A group whose commands may raise a ServingError."""
+    """A group whose commands may raise a ServingError, or be interrupted by Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -86,6 +87,9 @@ class _Root(click.Group):
         except ServingError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(int(exit_code_for(error)))
+        except KeyboardInterrupt:  # else click ends with 1, which is a fault of the server
+            click.echo("\nStopped.", err=True)
+            ctx.exit(128 + signal.SIGINT)
 
 
 @click.group(

@@ -175,6 +175,11 @@ class Reader:
             if ending == ".txt":
                 return _bytes(path).decode("utf-8", "surrogateescape").splitlines()
             return _bytes(path)
+        if ending == ".txt":
+            raise _bad(
+                f"{path} is text, and input {spec.name!r} takes none",
+                expected=f"{spec.text()}, as .npy, .json or NAME=VALUE",
+            )
         raise _bad(
             f"what {path} holds cannot be told",
             expected=f"a name ending in .npy, .npz, .json, .txt, {', '.join(picture.ENDINGS)}",

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from serving.artifact import Artifact
 from serving.config import ServerSettings
 from serving.definition import DeclaredModel, Definition
-from serving.errors import LoadError
+from serving.errors import LoadError, did_you_mean, listing
 from serving.frontends.example_call import one_line
 from serving.lifecycle.policy import absent, wanted
 from serving.repository.definition_fit import misfit
@@ -107,14 +107,16 @@ def take(
     model_dir: Path,
     defined: Mapping[Path, Defined] = MappingProxyType({}),
     kinds: Sequence[str] = ("cpu",),
+    unwarmed: Mapping[str, str] = MappingProxyType({}),
 ) -> Inventory:
     """Bring a scan, the artifacts of its wanted files and its definitions together.
 
     ``model_dir`` is the directory as it was given, for commands that name files in it; ``defined``
     has an entry for each version with a ``servable_config.py``, by its folder of models; ``kinds``
-    are those of the devices that a server would have.
+    are those of the devices that a server would have; ``unwarmed`` says of servables by name why
+    they cannot be warmed as their settings ask for.
     """
-    found = _Found(artifacts, defined, kinds)
+    found = _Found(artifacts, defined, kinds, unwarmed)
     rows = [row for servable in scan.servables for row in _rows(servable, found)]
     running: dict[str, list[int]] = {}
     for row in rows:
@@ -139,6 +141,7 @@ class _Found:
     artifacts: Mapping[Path, Artifact]
     defined: Mapping[Path, Defined]
     kinds: Sequence[str]
+    unwarmed: Mapping[str, str]
 
 
 def _rows(servable: ServableScan, found: _Found) -> list[Row]:
@@ -182,6 +185,8 @@ def _row(servable: ServableScan, version: VersionScan, found: _Found) -> Row:
     artifact = found.artifacts[version.path]
     declared = servable.triton.declaration if servable.triton else None
     verdict = judge(artifact, servable.settings, declared, found.kinds)
+    if verdict.runs and (problem := _not_warm(servable, verdict, found)):
+        verdict = replace(verdict, runs=False, reason=problem)
     if verdict.runs:
         artifact = replace(artifact, signature=verdict.signature)
     return Row(
@@ -195,6 +200,22 @@ def _row(servable: ServableScan, version: VersionScan, found: _Found) -> Row:
         servable.example,
         labels=labels,
     )
+
+
+def _not_warm(servable: ServableScan, verdict: Verdict, found: _Found) -> str:
+    """Return why a version that would run cannot be warmed, as far as that shows without a run."""
+    if problem := found.unwarmed.get(servable.name):
+        return problem
+    known = [] if verdict.signature is None else [spec.name for spec in verdict.signature.inputs]
+    for sample in servable.settings.warmup if known and not servable.triton else ():
+        unknown = sorted(set(sample.inputs).difference(known))
+        if unknown and sample.required:
+            hint = did_you_mean(unknown[0], known)
+            return (
+                f"warm-up sample {sample.name!r} names input {unknown[0]!r}, which the model does "
+                f"not have; expected {listing(known)}" + (f" ({hint})" if hint else "")
+            )
+    return ""
 
 
 def _staged(servable: ServableScan, version: VersionScan, home: Path, found: _Found) -> Row:

@@ -45,6 +45,15 @@ class Folder(click.Path):
         super().__init__(readable=False, path_type=Path)
 
 
+class ModelDir(Folder):
+    """The model directory; who leaves it out, or gives it without the flag, is shown how."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        """Return what follows "Missing option"."""
+        command = ctx.command_path if ctx is not None else "serving start"
+        return f"Name the folder that holds your servables: {command} {param.opts[0]} DIR"
+
+
 def option(name: str, text: str, **more: Any) -> Callable[[Any], Any]:
     """Declare ``--name`` with its environment variable ``SERVING_NAME``, both shown in the help."""
     more.setdefault("show_default", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
 import ssl
@@ -125,12 +126,20 @@ def read_token(file: Path | None) -> str | None:
     if file is None:
         return None
     try:
-        return file.read_text().strip()
+        token = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(
             f"--token-file {file} cannot be read: {problem}", where="--token-file"
         ) from None
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"--token-file {file} holds no usable token",
+            where="--token-file",
+            expected="one line of printable ASCII characters without spaces",
+            fix="it holds what is in the server's --client-token-file or --admin-token-file",
+        )
+    return token
 
 
 def _parsed(data: bytes, base: str) -> Any:
@@ -143,14 +152,17 @@ def _parsed(data: bytes, base: str) -> Any:
 def _refused(status: int, told: Any) -> ServingError:
     text = str(told.get("error") or told.get("detail")) if isinstance(told, dict) else str(told)
     kind = Unavailable if status in (429, 503) else InvalidRequest
-    return kind(text, code="refused")
+    unknown = status == http.HTTPStatus.UNAUTHORIZED
+    fix = "--token-file names the file with its token" if unknown else ""
+    return kind(text, code="refused", fix=fix)
 
 
 def _other_server(base: str) -> ServingError:
     return Unavailable(
         f"what listens at {base} is not the REST side of this server",
         code="other_server",
-        fix="give its REST address with --url",
+        fix="give its REST address with --url"
+        + (", as https://HOST:PORT where it has TLS" if base.startswith("http:") else ""),
     )
 
 

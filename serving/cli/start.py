@@ -15,7 +15,7 @@ from serving import logs
 from serving.cli.backends import backend_option, backends_of
 from serving.cli.config_file import use_config_file
 from serving.cli.environment import unheard
-from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, Whole, option
+from serving.cli.options import MODEL_DIR_HELP, Folder, ModelDir, Seconds, Whole, option
 from serving.config import ServerSettings
 from serving.devices import devices_text, parse_devices
 from serving.errors import ConfigError
@@ -48,7 +48,7 @@ A flag wins over the environment, the environment over the file, the file over t
     short_help="Serve a folder of models over gRPC and REST.",
     context_settings={"max_content_width": 100},
 )
-@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
+@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=ModelDir(), required=True)
 @option(
     "host",
     "Address to listen on; 0.0.0.0 for all networks of this machine.",

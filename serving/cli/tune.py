@@ -17,7 +17,7 @@ import click
 from serving.cli.bench_inputs import input_options, requests, require_packages
 from serving.cli.live_line import LiveLine
 from serving.cli.number_list import Numbers
-from serving.cli.options import MODEL_DIR_HELP, Folder, Seconds, Whole, option
+from serving.cli.options import MODEL_DIR_HELP, ModelDir, Seconds, Whole, option
 from serving.cli.report import columns, figures_options, write_json
 from serving.errors import ConfigError
 
@@ -83,7 +83,7 @@ front ends on cores of their own, would bring. Lines below it hold it against wh
     context_settings={"max_content_width": 100},
 )
 @click.argument("servable")
-@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=Folder(), required=True)
+@option("model-dir", MODEL_DIR_HELP, metavar="DIR", type=ModelDir(), required=True)
 @click.option(
     "--latency-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS",
     help="The p99 that must be kept, in milliseconds.",

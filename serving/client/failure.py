@@ -94,7 +94,8 @@ def _unreachable(address: str, details: str) -> ServingError:
     if _NOT_CONNECTED in details and any(words in details for words in _SHUT):
         return errors.Unavailable(
             f"what listens on {address} ended the connection at once", code=NO_SERVER,
-            fix="it may ask for TLS (tls=Tls(ca=...), --tls-ca), or for a client's certificate",
+            fix="it may ask for TLS (tls=Tls(ca=...), --tls-ca), or for a client's certificate, or "
+            "be without TLS",
         )  # fmt: skip
     if _NOT_CONNECTED in details and channel.listens_here(address):
         return errors.Unavailable(

@@ -29,6 +29,10 @@ _ENCRYPTED = (b"\xd8\x5e\x3a\x7f", b"\xd9\x5e\x3a\x7f", b"\xda\x5e\x3a\x7f")
 _PRODUCER = b"\x12\x09MindSpore"
 _HERE = "this build runs ONNX and MindIR, and on their devices TensorRT engines, OM and AIR"
 _EXPORTED = "export the network as MindIR (mindspore.export(..., file_format='MINDIR'))"
+_ANY_WAY = (
+    "export that as ONNX (torch.onnx.export, or optimum-cli export onnx for a model of a hub) or "
+    "MindIR (mindspore.export)"
+)
 _BY_TF2ONNX = "convert it to ONNX with tf2onnx"
 
 
@@ -68,7 +72,7 @@ def _by_mark(head: bytes, size: int, suffix: str) -> Recognised | None:
             f"this build yet; {_EXPORTED}",
         )
     if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8:
-        return Recognised(Format.SAFETENSORS, _weights_only("safetensors file"))
+        return Recognised(Format.SAFETENSORS, _weights_only("safetensors file", way_out=_ANY_WAY))
     return None
 
 
@@ -78,10 +82,10 @@ def _encrypted(suffix: str) -> Recognised:
     return Recognised(Format.MINDIR_ENCRYPTED)
 
 
-def _weights_only(what: str, article: str = "a") -> str:
+def _weights_only(what: str, article: str = "a", way_out: str = _EXPORTED) -> str:
     return (
         f"{article} {what} holds weights without the network; load it into the network and "
-        f"{_EXPORTED}"
+        f"{way_out}"
     )
 
 
@@ -208,8 +212,8 @@ def _foreign(head: bytes, suffix: str) -> Recognised:
     """Name files that people put here by mistake, with the way out."""
     for mark, at, what in (
         (b"version https://git-lfs", 0, "a Git LFS pointer, not the model; run git lfs pull"),
-        (b"PK\x03\x04", 0, "a zip archive (PyTorch saves so); export the network as ONNX"),
-        (b"\x80", 0, "a Python pickle (PyTorch saved so), which is never opened; export as ONNX"),
+        (b"PK\x03\x04", 0, "a zip archive (PyTorch saves so); use torch.onnx.export"),
+        (b"\x80", 0, "a Python pickle, which is never opened; use torch.onnx.export or skl2onnx"),
         (b"\x89HDF", 0, "an HDF5 file (Keras saves so); convert it to ONNX with tf2onnx"),
         (b"\x1f\x8b", 0, "gzip-compressed; unpack it"),
         (b"TFL3", 4, "a TensorFlow Lite model; convert it to ONNX with tf2onnx"),

@@ -12,8 +12,8 @@ from serving.frontends.value import Value
 from serving.tensor import BY_NAME, Dim, DType, TensorSpec, shape_text
 
 
-def check_shape(shape: tuple[int, ...], dims: Dims, where: str) -> None:
-    """Raise InvalidRequest unless the shape is as declared.
+def check_shape(shape: tuple[int, ...], dims: Dims, where: str, axis: int | None = None) -> None:
+    """Raise InvalidRequest unless the shape is as declared; ``axis`` counts the rows, if one does.
 
     Its code is ``wrong_rank`` for another number of axes, ``wrong_shape`` for other sizes.
     """
@@ -26,11 +26,12 @@ def check_shape(shape: tuple[int, ...], dims: Dims, where: str) -> None:
             where=where,
             expected=_axes(dims),
             given=_axes(shape),
+            fix=_one_row(shape, dims, axis),
         )
-    for axis, (size, dim) in enumerate(zip(shape, dims, strict=True)):
+    for index, (size, dim) in enumerate(zip(shape, dims, strict=True)):
         if size != dim and isinstance(dim, int):
             raise InvalidRequest(
-                f"axis {axis} of the tensor has the wrong size",
+                f"axis {index} of the tensor has the wrong size",
                 code="wrong_shape",
                 where=where,
                 expected=f"{dim} in {shape_text(dims)}",
@@ -44,7 +45,15 @@ def _axes(dims: tuple[Dim, ...]) -> str:
     return f"{len(dims)} {'axis' if len(dims) == 1 else 'axes'} {shape_text(dims)}"
 
 
-def adapt(value: Value, dims: Dims, where: str) -> Value:
+def _one_row(shape: tuple[int, ...], dims: tuple[Dim, ...], axis: int | None) -> str:
+    """Return what helps who sent one row without the axis that counts them, or nothing."""
+    if axis is None or len(shape) != len(dims) - 1:
+        return ""
+    whole = shape_text((*shape[:axis], 1, *shape[axis:]))
+    return f"axis {axis} counts the rows: one row has the shape {whole}"
+
+
+def adapt(value: Value, dims: Dims, where: str, axis: int | None = None) -> Value:
     """Return the value with exactly the declared rank, or raise InvalidRequest.
 
     JSON leaves two things open, settled here: an empty list says nothing of the axes below it,
@@ -59,7 +68,7 @@ def adapt(value: Value, dims: Dims, where: str) -> Value:
             value = _reshaped(value, shape + tuple(d if isinstance(d, int) else 0 for d in rest))
         elif not shape and all(d == 1 for d in dims):
             value = _reshaped(value, (1,) * len(dims))
-    check_shape(value.shape, dims, where)
+    check_shape(value.shape, dims, where, axis)
     return value
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Set
 from dataclasses import replace
 
-from serving.errors import ConfigError, did_you_mean
+from serving.errors import ConfigError, did_you_mean, listing
 from serving.lifecycle.manager import Manager
 from serving.repository.observation import Observation
 
@@ -51,7 +51,11 @@ class Watcher:
             self._manager.available = frozenset(seen.offers)
             for name in sorted(names - seen.offers.keys()):
                 hint = did_you_mean(name, seen.offers)
-                _log.error("there is no servable %r to load at the start %s", name, hint)
+                _log.error(
+                    "there is no servable %r to load at the start%s",
+                    name,
+                    f" ({hint})" if hint else "; expected " + (listing(seen.offers) or "none"),
+                )
             offers = {name: offer for name, offer in seen.offers.items() if name in names}
             seen = replace(seen, offers=offers)
         self._take(seen)

@@ -22,9 +22,17 @@ _ADVICE = {
 """The codes of cudaInsufficientDriver, cudaNoDevice, cudaInitializationError, cudaUnknown."""
 
 
+_ELSEWHERE = "or name an interpreter that has it: python under [backends.tensorrt]"
+
+
 def devices() -> Dict[str, Any]:
     """Return every GPU with its name, memory and compute capability, and the driver's version."""
-    from cuda.bindings import runtime
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise Absent(
+            f"cuda-bindings cannot be imported: {error}; pip install cuda-bindings, {_ELSEWHERE}"
+        ) from error
 
     count = int(_checked(runtime.cudaGetDeviceCount())[0])
     if not count:
@@ -41,7 +49,12 @@ def devices() -> Dict[str, Any]:
 def engine() -> Dict[str, Any]:
     """Return TensorRT's version."""
     name = os.environ.get(MODULE_VARIABLE, "tensorrt")
-    return {"versions": {name: str(importlib.import_module(name).__version__)}}
+    try:
+        return {"versions": {name: str(importlib.import_module(name).__version__)}}
+    except ImportError as error:
+        raise Absent(
+            f"{name} cannot be imported: {error}; pip install {name}, {_ELSEWHERE}"
+        ) from error
 
 
 def second() -> Dict[str, Any]:

@@ -226,7 +226,7 @@ def _unread(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if entry.name == names.TRITON_FILE and settled:
             notes.append(f"{names.TRITON_FILE} is not read: {names.SETTINGS_FILE} beside it wins")
-        elif entry.name.lower().endswith(".toml") and entry.name != names.SETTINGS_FILE:
+        elif entry.name != names.SETTINGS_FILE and names.is_settings_name(entry.name):
             shown = names.printable(entry.name)
             notes.append(f"{shown} is not read: settings belong in {names.SETTINGS_FILE}")
     return notes

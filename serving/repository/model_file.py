@@ -144,9 +144,8 @@ def _nothing(entries: Sequence[Entry], visible: Sequence[Entry]) -> str:
     if not there:
         return "its folder is empty: still being copied?"
     held = listing((names.printable(e.name) for e in visible or there), limit=4)
-    others = "".join(
-        f"; {names.printable(e.name)} is {what}"
-        for e in visible[:4]
-        if (what := names.foreign(e.name))
-    )
-    return f"its folder holds no model file (known endings: {_KNOWN}); it holds {held}{others}"
+    others = [
+        f"; {names.printable(e.name)} is {what}" for e in visible if (what := names.foreign(e.name))
+    ]
+    told = "".join(others[:4])
+    return f"its folder holds no model file (known endings: {_KNOWN}); it holds {held}{told}"

@@ -9,6 +9,10 @@ import re
 import unicodedata
 
 SETTINGS_FILE = "servable.toml"
+SETTINGS_MEANT = frozenset(
+    f"servable.{ending}" for ending in ("yaml", "yml", "json", "ini", "cfg", "conf")
+)
+"""What a settings file is called by those who think of another language."""
 TRITON_FILE = "config.pbtxt"
 STAGES_FILE = "servable_config.py"
 
@@ -38,16 +42,29 @@ CODE_EXTENSIONS = (
 FOREIGN_EXTENSIONS = {
     ".pt": "a PyTorch file: export the network with torch.onnx.export",
     ".pth": "a PyTorch file: export the network with torch.onnx.export",
+    ".pt2": "a program of torch.export: give it to torch.onnx.export",
     ".h5": "a Keras model: convert it to ONNX with tf2onnx",
+    ".hdf5": "a Keras model: convert it to ONNX with tf2onnx",
     ".keras": "a Keras model: convert it to ONNX with tf2onnx",
     ".tflite": "a TensorFlow Lite model: convert it to ONNX with tf2onnx",
     ".pkl": "a Python pickle, which is never opened: export a scikit-learn model with skl2onnx",
+    ".pickle": "a Python pickle, which is never opened: export a scikit-learn model with skl2onnx",
     ".joblib": "a Python pickle, which is never opened: export a scikit-learn model with skl2onnx",
+    ".ubj": "an XGBoost model: convert it to ONNX with onnxmltools",
+    ".cbm": "a CatBoost model: save it with save_model(..., format='onnx')",
+    ".mlmodel": "a Core ML model: export the network that it was made from as ONNX",
+    ".trt": "a TensorRT engine by its name: let it end in .plan or .engine",
     ".pdmodel": "a PaddlePaddle model: convert it to ONNX with paddle2onnx",
     ".ort": "an ORT-format model: serve the ONNX model that it was made from",
     ".gguf": "a model for llama.cpp: export the network as ONNX",
 }
 """Endings of models of other frameworks, which are never candidates: what they are, the way out."""
+
+_FOREIGN_NAMES = {
+    "pytorch_model.bin": "a PyTorch file with weights alone: export the network with "
+    "torch.onnx.export, or optimum-cli export onnx",
+}
+"""The same by whole names, where the ending says nothing."""
 
 _MAX_NAME = 128
 _NAME_MARKS = frozenset("_-. +@()")
@@ -79,11 +96,18 @@ def is_model_name(name: str) -> bool:
 
 
 def foreign(name: str) -> str:
-    """Say what a model of another framework is and the way out, by its ending, or return ``""``."""
+    """Say what a model of another framework is and the way out, by its name, or return ``""``."""
     if name.startswith("."):
         return ""
+    if name in _FOREIGN_NAMES:
+        return _FOREIGN_NAMES[name]
     dot = name.rfind(".")
     return FOREIGN_EXTENSIONS.get(name[dot:].lower(), "") if dot > 0 else ""
+
+
+def is_settings_name(name: str) -> bool:
+    """Return whether somebody meant a file of this name to hold settings."""
+    return name.lower().endswith(".toml") or name.lower() in SETTINGS_MEANT
 
 
 def is_code_name(name: str) -> bool:

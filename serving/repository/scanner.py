@@ -165,6 +165,11 @@ class _Scanner:
         if found.stages:
             return self._staged(name, folder, entries, found, settings)
         notes = found.notes + (triton.notes if triton else ())
+        notes += tuple(
+            f"{key} is not looked at: there is no {names.STAGES_FILE} beside {names.SETTINGS_FILE}"
+            for key in ("stages", "methods")
+            if key in settings.set_keys
+        )
         if found.bare and found.reason:
             return ServableScan(name, settings, (), found.reason, notes, triton)
         asked_in = names.TRITON_FILE if triton else names.SETTINGS_FILE
@@ -334,13 +339,16 @@ def _version(number: int, place: str, folder: Path, choice: Choice) -> VersionSc
 
 
 def _read(folder: Path, entry: Entry, file: str) -> bytes:
-    """Read a settings file. Raises ConfigError for a link that leaves, a folder, a huge file."""
+    """Read a settings file. Raises ConfigError for one that cannot be, or is huge or elsewhere."""
     if entry.outside:
         raise ConfigError(f"{file} {layout.OUTSIDE}", where=file)
     if entry.kind is not Kind.FILE:
         raise ConfigError(f"{file} is a {entry.kind.value}, not a file", where=file)
-    with open(folder / entry.name, "rb") as stream:
-        data = stream.read(_MAX_SETTINGS_BYTES + 1)
+    try:
+        with open(folder / entry.name, "rb") as stream:
+            data = stream.read(_MAX_SETTINGS_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {_problem(error)}", where=file) from None
     if len(data) > _MAX_SETTINGS_BYTES:
         raise ConfigError(f"{file} is larger than {_MAX_SETTINGS_BYTES >> 10} KiB", where=file)
     return data

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from serving.errors import did_you_mean
 from serving.repository.stubs import triton_model_config_pb2 as pb
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -42,6 +43,10 @@ _PLATFORMS = {
     "tensorrtllm": "is a language model for TensorRT-LLM, which this server does not run",
 }
 _OTHER = "is not run by this server (it runs 'onnxruntime': export the model to ONNX)"
+_ONNX = {"backend": "onnxruntime", "platform": "onnxruntime_onnx"}
+"""Triton's words for ONNX models, by field."""
+_ONNX_MEANT = ("onnx", "ort")
+"""Words that are not its own, and too short for a hint by their letters."""
 
 
 def refusal(config: Any) -> str:
@@ -49,11 +54,18 @@ def refusal(config: Any) -> str:
     for field in ("backend", "platform"):
         engine = getattr(config, field)
         if engine not in _RUNS_HERE:
-            return f"{field} {engine!r} {_PLATFORMS.get(engine, _OTHER)}"
+            return f"{field} {engine!r} {_PLATFORMS.get(engine) or _unknown(field, engine)}"
     for holds, text in _REFUSALS:
         if holds(config):
             return text
     return ""
+
+
+def _unknown(field: str, engine: str) -> str:
+    """Say what is to be done about a word that is none of Triton's own."""
+    meant = _ONNX[field]
+    hint = did_you_mean(meant if engine.lower() in _ONNX_MEANT else engine, [meant])
+    return f"is not run by this server ({hint})" if hint else _OTHER
 
 
 def remarks(config: Any) -> Iterator[str]:

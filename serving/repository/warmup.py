@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from dataclasses import replace
@@ -10,6 +11,8 @@ from typing import Any
 
 from serving.errors import ConfigError, LoadError, did_you_mean
 from serving.warmup import RANDOM, ZEROS, Fill, WarmUp
+
+_LOG = logging.getLogger("serving.repository")
 
 EXPECTED = "tables [[warmup]] with file or generate"
 MOST_SAMPLES = 32
@@ -33,18 +36,27 @@ def resolved(samples: tuple[WarmUp, ...], folder: Path) -> tuple[WarmUp, ...]:
     """Return samples with the paths of their files, which lie in the servable's ``folder``.
 
     Raises LoadError for a file that is not there, or that a link leads out of the model directory
-    for.
+    for; a sample that is not required is told and left out then.
     """
-    return tuple(
-        replace(
-            sample,
-            file=_found(folder, sample.file) if sample.file else "",
-            inputs={
-                name: replace(fill, file=_found(folder, fill.file)) if fill.file else fill
-                for name, fill in sample.inputs.items()
-            },
-        )
-        for sample in samples
+    found = []
+    for sample in samples:
+        try:
+            found.append(_resolved(sample, folder))
+        except LoadError as error:
+            if sample.required:
+                raise
+            _LOG.warning("%s; the sample is not required", error)
+    return tuple(found)
+
+
+def _resolved(sample: WarmUp, folder: Path) -> WarmUp:
+    return replace(
+        sample,
+        file=_found(folder, sample.file) if sample.file else "",
+        inputs={
+            name: replace(fill, file=_found(folder, fill.file)) if fill.file else fill
+            for name, fill in sample.inputs.items()
+        },
     )
 
 

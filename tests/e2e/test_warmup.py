@@ -25,7 +25,7 @@ def sample(folder: Path, file: str, ids: list[int]) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("warm") / "models"
-    for name in ("good", "refused", "allowed", "absent", "triton", "kept"):
+    for name in ("good", "refused", "allowed", "absent", "wished", "triton", "kept"):
         models.picky(folder / name / "1" / "model.onnx")
     models.divider(folder / "deadly" / "1" / "model.onnx")
     settings = {
@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "refused": '[[warmup]]\nname = "night"\nfile = "morning.json"\n',
         "allowed": '[[warmup]]\nfile = "morning.json"\nrequired = false\n',
         "absent": '[[warmup]]\nfile = "gone.json"\n',
+        "wished": '[[warmup]]\nfile = "gone.json"\nrequired = false\n[[warmup]]\ngenerate = true\n',
         "deadly": '[[warmup]]\nfile = "morning.json"\n',
     }
     for name, text in settings.items():
@@ -88,6 +89,13 @@ def test_warmup_whose_file_is_not_there_is_told(server: ServerProcess) -> None:
     how, why = state(server, "absent")
     assert how == "UNAVAILABLE"
     assert "absent/gone.json cannot be read: No such file or directory" in why
+
+
+def test_warmup_whose_file_is_not_there_is_done_without_where_it_is_not_required(
+    server: ServerProcess,
+) -> None:
+    assert state(server, "wished")[0] == "READY"
+    assert "wished/gone.json cannot be read: No such file or directory; the sample" in server.log()
 
 
 def test_warmup_that_kills_takes_no_worker_that_serves(server: ServerProcess) -> None:

@@ -173,6 +173,28 @@ def test_list_wrong_settings_are_the_reason(root: Path, put: Put) -> None:
     assert row["reason"].startswith("digits/servable.toml: key 'thread' is not known")
 
 
+@pytest.mark.parametrize(
+    ("sample", "reason"),
+    [
+        ('file = "dawn.json"', "warm-up: digits/dawn.json cannot be read: No such file or dir"),
+        ("generate = true\nshapes = { imag = [1, 1] }",
+         "warm-up sample 'warmup[0]' names input 'imag', which the model does not have; expected "
+         "'image' (did you mean 'image'?)"),
+    ],
+)  # fmt: skip
+def test_list_refuses_a_warm_up_that_a_server_would_refuse(
+    sample: str, reason: str, root: Path, put: Put
+) -> None:
+    put("digits/1/model.onnx", DIGITS)
+    put("digits/servable.toml", f"[[warmup]]\n{sample}\n")
+    (row,) = documents(root)
+    assert row["reason"].startswith(reason)
+    assert not row["runs"]
+    put("digits/dawn.json", "{}")
+    put("digits/servable.toml", '[[warmup]]\nfile = "dawn.json"\n')
+    assert documents(root)[0]["runs"]
+
+
 def test_list_file_that_the_helper_dies_of_is_a_reason_and_quiet(root: Path, put: Put) -> None:
     put("bad.onnx", "not what the helper reads")
     put("digits.onnx", DIGITS)

@@ -105,6 +105,7 @@ def test_wrong_json_is_refused_in_words(document: Any, words: str, tmp_path: Pat
         ("bad.npz", b"", "cannot be read"),
         ("bad.png", b"x", "cannot be read as a picture"),
         ("model.onnx", b"x", "cannot be told"),
+        ("lines.txt", b"x", "is text, and input 'image' takes none; expected FP32"),
     ],
 )
 def test_file_that_cannot_be_read_is_named(

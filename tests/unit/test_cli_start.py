@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 import types
 from pathlib import Path
@@ -48,6 +49,26 @@ def settings_of(server: Server, result: Result) -> ServerSettings:
     assert result.exit_code == 0, result.output
     assert server.settings is not None
     return server.settings
+
+
+@pytest.mark.usefixtures("server")
+def test_start_interrupted_before_it_listens_to_signals_ends_as_by_that_signal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serving.repository.scanner.check_model_dir", interrupted)
+    result = start("--model-dir", str(tmp_path))
+    assert result.exit_code == 128 + signal.SIGINT
+    assert result.stderr == "\nStopped.\n"
+
+
+@pytest.mark.parametrize("arguments", [["start"], ["start", "models"], ["list"], ["tune", "net"]])
+def test_command_without_the_flag_shows_how_the_folder_is_named(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, arguments, env={"SERVING_MODEL_DIR": ""})
+    assert result.exit_code == ExitCode.USAGE
+    assert f"main {arguments[0]} --model-dir DIR" in result.output
 
 
 # One value each for flag, environment and file, all different from the default.

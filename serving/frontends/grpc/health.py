@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from grpc_health.v1 import health_pb2 as pb
-
 from serving.dataplane import DataPlane
 from serving.errors import NotFound, Unavailable
 from serving.frontends.grpc.methods import CallFailed, Context, Method, Methods
 from serving.frontends.grpc.status import outcome
+from serving.frontends.grpc.stubs import grpc_health_pb2 as pb
 from serving.frontends.method import of_model
 
 NAME = "grpc.health.v1.Health"

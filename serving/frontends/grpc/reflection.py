@@ -4,7 +4,7 @@ Offered under both names that clients ask for: v1 is the same service as v1alpha
 messages on the wire. Source: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md and
 https://github.com/grpc/grpc-proto/blob/master/grpc/reflection/v1/reflection.proto.
 
-The messages are those of ``grpcio-reflection``; its service is not used, as it needs grpcio.
+Messages are looked for in protobuf's own pool and in that of the stubs that lie apart.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pool
-from grpc_reflection.v1alpha import reflection_pb2 as pb
 
-from serving.frontends.grpc import tensorflow_pool
+from serving.frontends.grpc import apart_pool
 from serving.frontends.grpc.methods import Context, Method, Methods
 from serving.frontends.grpc.status_code import StatusCode
+from serving.frontends.grpc.stubs import grpc_reflection_pb2 as pb
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
@@ -114,7 +114,7 @@ def _find(look: Callable[[Any], Any]) -> Any:
     """Return what a look into the pools finds first; raises KeyError when neither has it."""
     with contextlib.suppress(KeyError):
         return look(_POOL)
-    return look(tensorflow_pool.POOL)
+    return look(apart_pool.POOL)
 
 
 def _files(file: Any) -> Any:

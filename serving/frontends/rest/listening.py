@@ -43,10 +43,13 @@ def _cannot_listen(host: str, port: int, error: Exception) -> ConfigError:
             fix="choose another port with --rest-port, or 0 for a free one",
         )
     flag = "--rest-port" if isinstance(error, OverflowError) or number == errno.EACCES else "--host"
+    fix = f"choose another value for {flag}"
+    if host.startswith("[") and host.endswith("]"):
+        fix = f"an address is given without brackets: --host {host[1:-1]}"
     return ConfigError(
         f"cannot listen on port {port} of {host}: {getattr(error, 'strerror', '') or error}",
         code="cannot_listen",
         where=flag,
         given=str(port) if flag == "--rest-port" else host,
-        fix=f"choose another value for {flag}",
+        fix=fix,
     )

@@ -203,7 +203,8 @@ def decode_inputs(document: Document, raw: Any, common: Common) -> PredictCall:
     for item in plan_for(common.description).inputs:
         spec, dims = item.spec, item.whole
         where = f"inputs.{spec.name}"
-        value = adapt(_value(document, given[spec.name], spec, dims, where), dims, where)
+        value = _value(document, given[spec.name], spec, dims, where)
+        value = adapt(value, dims, where, item.axis)
         dtype = value.dtype or spec.dtype
         inputs.append(Tensor(spec.name, dtype, value.shape, value.array, value.items))
     request = common.request(tuple(inputs))

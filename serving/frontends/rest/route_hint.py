@@ -11,6 +11,11 @@ _VARIES = re.compile(r"\{\w+\}")
 _TOKEN = re.compile(r"[/:]|[^/:]+")
 _SEPARATORS = {"/", ":"}
 _MOST = 512
+_PROBES = {
+    **dict.fromkeys(("/live", "/livez", "/alive", "/ping"), "/v2/health/live"),
+    **dict.fromkeys(("/ready", "/readyz", "/health", "/healthz"), "/v2/health/ready"),
+}
+"""Where other servers are asked how they are, and where this one is."""
 
 
 def hint(path: str, routes: Iterable[str]) -> str:
@@ -23,6 +28,9 @@ def hint(path: str, routes: Iterable[str]) -> str:
     plain = "/" + "/".join(part for part in path.split("/") if part)
     if len(plain) > _MOST:
         return ""
+    probe = _PROBES.get(plain.casefold(), "")
+    if probe in (routes := tuple(routes)):
+        return f"did you mean {probe!r}?"
     known = sorted(routes, key=lambda route: len(_VARIES.sub("", route)), reverse=True)
     filled = [meant for route in known if (meant := _filled(route, plain))]
     near = [found for route in known if (found := _corrected(route, plain))]

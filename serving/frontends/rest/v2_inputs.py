@@ -69,7 +69,7 @@ class Inputs:
         else:
             check_dtype(named, spec, f"{where}.datatype")
         shape = json_document.shape_field(self._document, found.get("shape"), f"{where}.shape")
-        check_shape(shape, plan.whole, f"{where}.shape")
+        check_shape(shape, plan.whole, f"{where}.shape", plan.axis)
         parameters: Mapping[str, v2_parameters.Scalar] = {}
         if found.get("parameters") is not None:
             parameters = json_document.scalars(found["parameters"], f"{where}.parameters")

@@ -157,6 +157,10 @@ def test_the_words_of_an_error_are_found():
     assert refusal(b'{"error": "full\\nqueue"}') == "full queue"
     assert refusal(b'{"detail": "no"}') == "no"
     assert refusal(b"<html>") == "<html>"
+    problem = {"detail": "wrong size", "where": "inputs.x", "expected": "8", "given": "9"}
+    told = refusal(json.dumps({**problem, "fix": "send 8"}).encode())
+    assert told == "inputs.x: wrong size; expected 8, given 9 (send 8)"
+    assert len(refusal(json.dumps({"detail": "x" * 1000}).encode())) == 300
 
 
 def test_runs_between_two_looks_are_counted_by_size():

@@ -60,6 +60,10 @@ FILES = {
     "safetensors": (
         "w.safetensors", struct.pack("<Q", len(HEADER)) + HEADER, Format.SAFETENSORS, "weights"
     ),
+    "safetensors_way_out": (
+        "w.safetensors", struct.pack("<Q", len(HEADER)) + HEADER, Format.SAFETENSORS,
+        "export that as ONNX (torch.onnx.export, or optimum-cli export onnx",
+    ),
     "lite_way_out": (
         "m.ms", b"\x20\x00\x00\x00MSL2" + bytes(32), Format.MINDSPORE_LITE, "file_format='MINDIR'"
     ),
@@ -89,7 +93,8 @@ FILES = {
     "air_by_another_name": ("m.bin", b"\x0a\x02ge\x10\x01", Format.UNKNOWN, "no format"),
     "empty": ("m.onnx", b"", Format.UNKNOWN, "the file is empty"),
     "lfs": ("m.onnx", b"version https://git-lfs.github.com/spec/v1\n", Format.UNKNOWN, "git lfs"),
-    "zip": ("m.pt", b"PK\x03\x04" + bytes(40), Format.UNKNOWN, "zip archive"),
+    "zip": ("m.pt", b"PK\x03\x04" + bytes(40), Format.UNKNOWN, "use torch.onnx.export"),
+    "pickle": ("m.onnx", b"\x80\x04\x95" + bytes(40), Format.UNKNOWN, "or skl2onnx"),
     "page": ("m.onnx", b"<!DOCTYPE html><html>", Format.UNKNOWN, "HTML"),
     "saved_model": (
         "saved_model.pb", b"\x08\x01\x12\x08\x0a\x06\x12\x04serv", Format.UNKNOWN,

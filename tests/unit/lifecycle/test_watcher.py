@@ -67,3 +67,36 @@ async def test_directory_that_is_slow_is_looked_at_less_often(
     rarely = SLOW_S / watcher._SHARE
     expected = pytest.approx([INTERVAL_S, INTERVAL_S, rarely, rarely, INTERVAL_S])
     assert await _pauses(monkeypatch, {1, 2, 3}, 5) == expected
+
+
+class Offered:
+    """Stands for the manager where nothing is loaded: it is offered things and is quiet."""
+
+    def __init__(self) -> None:
+        self.available: frozenset[str] = frozenset()
+        self.settled = False
+
+    def offer_all(self, _offers: object) -> None:
+        """Take what is offered."""
+
+    async def quiet(self) -> None:
+        """Be quiet at once."""
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (["digits", "words"], "load at the start (did you mean 'digits'?)"),
+        (["words"], "load at the start; expected 'words'"),
+        ([], "load at the start; expected none"),
+    ],
+)
+async def test_name_to_begin_with_that_is_not_there_is_told_with_the_nearest(
+    there: list[str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = Observation(dict.fromkeys(there, cast(Any, None)), (), cast(Any, None), 0)
+    manager = Offered()
+    watching = watcher.Watcher(lambda _before: seen, cast(Manager, cast(Any, manager)))
+    await watching.first(frozenset({"digitz"}))
+    assert caplog.messages == [f"there is no servable 'digitz' to {said}"]
+    assert manager.settled

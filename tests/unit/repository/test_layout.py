@@ -199,11 +199,11 @@ def test_servable_version_linked_from_outside_is_refused() -> None:
     assert [number for number, _ in found.refused] == [2]
 
 
-def test_servable_foreign_configuration_is_noted_not_ignored() -> None:
-    notes = layout.read_servable(
-        [folder("1"), file("servable_config.py"), file("servables.toml")]
-    ).notes
-    assert [note.split(" is not ")[0] for note in notes] == ["servables.toml"]
+@pytest.mark.parametrize("name", ["servables.toml", "servable.yaml", "Servable.YML"])
+def test_servable_foreign_configuration_is_noted_not_ignored(name: str) -> None:
+    entries = [folder("1"), file("servable_config.py"), file("labels.yaml"), file(name)]
+    notes = layout.read_servable(entries).notes
+    assert notes == (f"{name} is not read: settings belong in servable.toml",)
 
 
 def test_servable_toml_beside_config_pbtxt_wins_and_says_so() -> None:

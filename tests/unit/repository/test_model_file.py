@@ -111,6 +111,23 @@ def test_folder_without_a_model_says_what_another_framework_s_file_is() -> None:
     assert "model.pt is a PyTorch file" in choose_model(files("notes.txt", "model.pt")).reason
 
 
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [("net.pt2", "torch.onnx.export"), ("trees.ubj", "onnxmltools"), ("trees.cbm", "'onnx'"),
+     ("net.trt", "let it end in .plan"), ("pytorch_model.bin", "optimum-cli export onnx")],
+)  # fmt: skip
+def test_folder_says_the_way_out_however_many_files_lie_beside(name: str, way_out: str) -> None:
+    others = files("a.json", "b.json", "c.json", "d.json", "e.json")
+    reason = choose_model([*others, *files(name)]).reason
+    assert f"; {name} is a" in reason
+    assert way_out in reason
+
+
+def test_folder_names_four_files_of_other_frameworks_at_most() -> None:
+    reason = choose_model(files(*(f"{n}.pt" for n in range(9)))).reason
+    assert reason.count("a PyTorch file") == 4
+
+
 @pytest.mark.parametrize("name", ["model.py", "README.md"])
 def test_folder_of_code_or_notes_alone_is_not_called_empty(name: str) -> None:
     reason = choose_model(files(name)).reason

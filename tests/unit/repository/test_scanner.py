@@ -199,6 +199,21 @@ def test_scan_pipe_instead_of_a_model_is_not_opened(root: Path) -> None:
     assert servable.version(1).reason
 
 
+@pytest.mark.parametrize("name", ["servable.toml", "config.pbtxt"])
+def test_scan_unreadable_settings_are_named(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root / "digits/1/model.onnx")
+    settings = put(root / "digits" / name, "")
+
+    def refuse(path: Path, mode: str) -> None:
+        assert (path, mode) == (settings, "rb")
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("serving.repository.scanner.open", refuse, raising=False)
+    assert only(root).reason == f"digits/{name} cannot be read: Permission denied"
+
+
 def test_scan_unreadable_folder_is_a_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root / "digits/1/model.onnx")
     put(root / "iris.onnx")

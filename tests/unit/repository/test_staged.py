@@ -89,6 +89,19 @@ def test_settings_that_have_no_place_are_named(root: Path, file: str, text: str,
     assert scanned(root).triton is None
 
 
+@pytest.mark.parametrize("text", ["[stages]\nworkers = 2", "[methods]\nhidden = true"])
+def test_settings_of_functions_are_named_where_there_are_none(root: Path, text: str) -> None:
+    write(root / "m" / "1" / "model.onnx")
+    write(root / "m" / "servable.toml", text)
+    (said,) = scanned(root).notes
+    table = text.partition("]")[0][1:]
+    assert said == (
+        f"{table} is not looked at: there is no servable_config.py beside servable.toml"
+    )
+    write(root / "m" / "servable_config.py")
+    assert scanned(root).notes == ()
+
+
 @pytest.mark.parametrize(
     "file", ["servable_config.py", "helper.py", "pack/inner.py", "vocabulary.txt", "1/a.mindir"]
 )

@@ -138,3 +138,13 @@ def test_warmup_files_are_found_in_the_servables_folder_only(tmp_path: Path) -> 
     ):
         with pytest.raises(LoadError, match=reason):
             resolved((WarmUp("w", name),), folder)
+
+
+def test_warmup_file_that_is_not_there_keeps_nothing_from_serving_where_it_is_not_required(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wished, made_up = WarmUp("w", "gone.json", required=False), WarmUp("made up")
+    assert resolved((wished, made_up), tmp_path / "m") == (made_up,)
+    (said,) = caplog.messages
+    assert said.startswith("warm-up: m/gone.json cannot be read: ")
+    assert said.endswith("; the sample is not required")

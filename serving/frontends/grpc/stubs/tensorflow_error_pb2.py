@@ -5,7 +5,7 @@
 # Protobuf Python Version: 6.31.0
 """Generated protocol buffer code."""
 from google.protobuf import descriptor as _descriptor
-from serving.frontends.grpc import tensorflow_pool as _descriptor_pool
+from serving.frontends.grpc import apart_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder

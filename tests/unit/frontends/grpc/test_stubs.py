@@ -8,25 +8,32 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
-from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
+from serving.frontends.grpc.apart_pool import POOL
 from serving.frontends.grpc.stubs import (
+    grpc_health_pb2,
+    grpc_reflection_pb2,
     ms_service_pb2,
     tensorflow_error_pb2,
     tensorflow_pb2,
     tensorflow_serving_pb2,
 )
-from serving.frontends.grpc.tensorflow_pool import POOL
+from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.v1 import tensors
 from serving.v1.stubs import serving_v1_pb2 as v1
 
 ROOT = Path(__file__).resolve().parents[4]
 GENERATE = ROOT / "protos" / "generate.py"
 THEIRS = (tensorflow_pb2, tensorflow_error_pb2, tensorflow_serving_pb2)
-STUBS = [Path(str(module.__file__)) for module in (pb, ms_service_pb2, v1, *THEIRS)]
+GRPCS = {grpc_health_pb2: health_pb2, grpc_reflection_pb2: reflection_pb2}
+STUBS = [Path(str(module.__file__)) for module in (pb, ms_service_pb2, v1, *THEIRS, *GRPCS)]
 
 
 def generate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -140,8 +147,38 @@ def test_field_numbers_are_those_of_tensorflow() -> None:
     assert {field.name: field.number for field in dim.fields} == {"size": 1, "name": 2}
 
 
-def test_stubs_of_tensorflow_have_a_pool_of_their_own() -> None:
-    for stub in THEIRS:
+@pytest.mark.parametrize("stub", GRPCS, ids=lambda stub: stub.__name__.rpartition(".")[2])
+def test_messages_of_grpc_are_those_of_its_own_packages(stub: Any) -> None:
+    ours, theirs = (
+        FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
+        for module in (stub, GRPCS[stub])
+    )
+    assert ours.package == theirs.package
+    known = {message.name: message for message in theirs.message_type}
+    assert [m.name for m in ours.message_type if m != known[m.name]] == []
+    assert len(ours.message_type) >= 2
+    for service, its in zip(ours.service, theirs.service, strict=True):
+        assert service.name == its.name
+        calls = {call.name: call for call in its.method}
+        assert [call.name for call in service.method if call != calls[call.name]] == []
+
+
+def test_server_needs_no_package_that_fixes_the_release_of_protobuf() -> None:
+    # Those of gRPC want protobuf 7 where tritonclient, put beside the server, brings 6.
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('grpc_health', 'grpc_reflection')));"
+        "import serving.frontends.grpc.server"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [d for d in project["dependencies"] if d.startswith("grpcio-")] == []
+
+
+def test_stubs_that_others_declare_too_have_a_pool_of_their_own() -> None:
+    for stub in (*THEIRS, *GRPCS):
         assert stub.DESCRIPTOR.pool is POOL
         with pytest.raises(KeyError):
             descriptor_pool.Default().FindFileByName(stub.DESCRIPTOR.name)

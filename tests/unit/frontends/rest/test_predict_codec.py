@@ -387,6 +387,20 @@ def test_predict_a_row_for_a_model_without_batch_axis_is_told_to_be_the_whole_te
     assert ("export it with a dynamic batch axis" in error.fix) == isinstance(shape[0], int)
 
 
+@pytest.mark.parametrize(
+    ("axis", "given", "whole"), [(0, [[0, 0]], "[1,1,2]"), (1, [[0, 0], [0, 0]], "[2,1,2]")]
+)
+def test_predict_a_row_among_whole_tensors_is_shown_with_its_batch_axis(
+    axis: int, given: Any, whole: str
+) -> None:
+    shape = ("n", 1, 2) if axis == 0 else (2, "n", 2)
+    batched = describe_as((spec("x", FP32, *shape),), axes=(axis,))
+    error = refusal(batched, {"inputs": {"x": given}})
+    assert (error.code, error.where) == ("wrong_rank", "inputs.x")
+    assert error.fix == f"axis {axis} counts the rows: one row has the shape {whole}"
+    assert refusal(batched, {"inputs": {"x": [0]}}).fix == ""
+
+
 def test_predict_no_whole_tensor_is_advised_where_it_does_not_help() -> None:
     fixed = describe_as((spec("x", FP32, 1, 4),), batched=False)
     assert refusal(fixed, {"instances": [3]}).fix == ""

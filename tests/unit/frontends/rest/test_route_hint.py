@@ -9,7 +9,7 @@ from serving.frontends.rest.route_hint import hint
 ROUTES = (
     "/", "/predict", "/docs", "/errors", "/metrics", "/v1/models", "/v1/models/{name}",
     "/v1/models/{name}:predict", "/model/{name}:{method}", "/v2", "/v2/health/live",
-    "/v2/models/stats", "/v2/models/{name}", "/v2/models/{name}/infer",
+    "/v2/health/ready", "/v2/models/stats", "/v2/models/{name}", "/v2/models/{name}/infer",
     "/v2/models/{name}/versions/{version}/infer", "/v2/repository/index",
 )  # fmt: skip
 
@@ -32,10 +32,17 @@ ROUTES = (
         ("/v1/models/dyn/predict", "/v1/models/dyn:predict"),
         ("/model/dyn/predict", "/model/dyn:predict"),
         ("/v2/health", "/v2/health/live"),
+        ("/healthz", "/v2/health/ready"),
+        ("/Health/", "/v2/health/ready"),
+        ("/ping", "/v2/health/live"),
     ],
 )
 def test_a_near_path_is_told_the_route(path: str, meant: str) -> None:
     assert hint(path, ROUTES) == f"did you mean {meant!r}?"
+
+
+def test_a_probe_gets_no_hint_to_a_route_that_is_not_there() -> None:
+    assert hint("/livez", ["/predict"]) == ""
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/nothing/like/it", "/xyz", "/" + "a/" * 400, ""])

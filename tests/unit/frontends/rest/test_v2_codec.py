@@ -368,6 +368,12 @@ def test_v2_names_what_is_wrong_and_where(document: Any, code: str, where: str) 
     assert (caught.value.code, caught.value.where) == (code, where)
 
 
+def test_v2_a_row_without_its_batch_axis_is_shown_with_it() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode(ONE, {"inputs": [{**X, "shape": [2]}]})
+    assert caught.value.fix == "axis 0 counts the rows: one row has the shape [1,2]"
+
+
 @pytest.mark.parametrize("size", [0, 7, 9, -8, 2**63, 8.0, "8", True])
 def test_v2_a_lying_binary_size_is_refused(size: Any) -> None:
     document = {"inputs": [tensor("x", [1, 2], "FP32", parameters={"binary_data_size": size})]}

@@ -1,8 +1,9 @@
-"""The pool of TensorFlow's messages: apart from protobuf's own, where its packages have theirs.
+"""The pool of messages that others' packages declare as well: apart from protobuf's own.
 
-The stubs of those messages take this module for protobuf's ``descriptor_pool``. In one pool two
-files must not declare the same names, and a script that starts a server may well have imported
-``tensorflow`` or ``tensorflow_serving``, whichever comes first.
+The stubs of those messages (TensorFlow's, gRPC's health and reflection) take this module for
+protobuf's ``descriptor_pool``. In one pool two files must not declare the same names, and a script
+that starts a server may well have imported ``tensorflow``, ``tensorflow_serving`` or
+``grpc_health``, whichever comes first.
 """
 
 from __future__ import annotations
