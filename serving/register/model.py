@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any, List, NoReturn, Optional, Tuple, Union
 
 from serving.definition import DeclaredModel
 from serving.register import checks, registry
@@ -21,6 +21,14 @@ class Model:
 
     def __init__(self, model_key: str) -> None:
         self.model_key = model_key
+
+    def __call__(self, *_args: Any, **_named: Any) -> NoReturn:
+        """Say how a model is run, which is not as a function."""
+        raise RuntimeError(
+            f"Model({self.model_key})() failed: a model is no function. "
+            "register.add_stage(model, x, outputs_count=1) makes it a stage of a method; "
+            "model.call(x) runs it from inside of a stage's function."
+        )
 
     def call(self, *args: Any, subgraph: int = 0) -> Any:
         """Run the model from inside of a stage's function, and wait for its answer.

@@ -24,6 +24,12 @@ def declared(found: Registry) -> DeclaredModel:
     return model
 
 
+def test_model_that_is_called_as_a_function_says_how_it_is_run() -> None:
+    model = register.declare_model("net.mindir", "MindIR")
+    with pytest.raises(RuntimeError, match=r"net\.mindir.*no function.*add_stage.*model\.call"):
+        model(1, named=2)
+
+
 def test_model_is_declared_with_all_that_was_said(opened: Registry) -> None:
     context = register.Context(thread_num=2, thread_affinity_core_list=[1, 1], enable_parallel=True)
     context.append_device_info(register.CPUDeviceInfo(precision_mode="fp16"))
