@@ -178,7 +178,7 @@ class MasterPlane:
             return None
         line = self._open.get(request.generation)
         if line is not None:
-            return self._scheduler.take_rows(line, request, listener)
+            return self._scheduler.take_rows(line, request, line.instance_rows, listener)
         pipeline = self._pipelines.get(request.generation)
         return None if pipeline is None else pipeline.take_rows(request, listener)
 

@@ -38,7 +38,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return iter(self._pending)
 
-    def joinable(self, shape: ShapeClass, unit: int = 1) -> int:
+    def joinable(self, shape: ShapeClass, unit: int) -> int:
         """Return how many callers may come as one ticket now: those that join the open batch.
 
         Each has ``unit`` rows.

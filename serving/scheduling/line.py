@@ -144,12 +144,11 @@ class Line:
             and self._crowd.has_room(more_bytes, requests)
         )
 
-    @property
-    def ties_rows(self) -> bool:
-        """Whether callers of one instance each may come as one ticket."""
+    def ties(self, unit: int) -> bool:
+        """Return whether callers of so many rows each may come as one ticket."""
         axes = self.description.batch
         rows = axes.batched and all(axis == 0 for axis in axes.inputs) and not self.fixed
-        return rows and self.instance_rows <= self.max_batch
+        return rows and unit <= self.max_batch
 
     @property
     def prospect(self) -> str:
@@ -257,10 +256,10 @@ class Line:
         for ticket in head.tickets:
             if not ticket.committed or len(rows) >= self.max_batch:
                 break
-            if ticket.callers == 1:
-                rows.append(ticket.rows - ticket.dispatched)
+            if isinstance(ticket, Sheaf):
+                rows += [ticket.unit] * ticket.callers
             else:
-                rows += [self.instance_rows] * ticket.callers
+                rows.append(ticket.rows - ticket.dispatched)
         cost = head.shape.cost
         inside = self._ahead
         learns = self.limits.max_queue_delay_s is None
@@ -404,7 +403,7 @@ class Line:
             self.on_wait(self)
 
     def _room_for(self, sheaf: Sheaf) -> int:
-        return self.batches.joinable(sheaf.shape, self.instance_rows)
+        return self.batches.joinable(sheaf.shape, sheaf.unit)
 
     def _entered(self, ticket: Ticket) -> None:
         self.waiting += ticket.callers

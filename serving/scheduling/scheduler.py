@@ -223,17 +223,16 @@ class Scheduler:
             _log.debug("claimed %d rows", ticket.rows, extra=who(ticket))
 
     def take_rows(
-        self, line: Line, request: InferRequest, listener: RowsListener
+        self, line: Line, request: InferRequest, unit: int, listener: RowsListener
     ) -> SheafClaim | None:
-        """Take in and commit a request whose rows are callers of their own; see ``TakesRows``.
+        """Take in and commit a request of callers with ``unit`` rows each; see ``TakesRows``.
 
         None where they must come one by one; raises InvalidRequest.
         """
-        if self.no_worker or not line.ties_rows:
+        if self.no_worker or not line.ties(unit):
             return None
-        unit = line.instance_rows
         claim = SheafClaim(listener, request.inputs[0].shape[0] // unit)
-        sheaf = Sheaf(claim, 0, request, line, time.monotonic())
+        sheaf = Sheaf(claim, 0, request, unit, line, time.monotonic())
         callers = sheaf.callers
         if not line.has_room(sheaf.nbytes, callers):
             claim.sheaves.clear()

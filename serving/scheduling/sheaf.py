@@ -59,20 +59,26 @@ class SheafClaim:
 
 
 class Sheaf(Ticket):
-    """A ticket whose rows are callers of their own, from number ``start`` of their claim on.
+    """A ticket whose rows are those of several callers, from number ``start`` of their claim on.
 
-    Each has as many rows as an instance has in its line, on axis 0 of every input. The request has
-    neither deadline nor id.
+    Each has ``unit`` rows, on axis 0 of every input. The request has neither deadline nor id.
     """
 
-    __slots__ = ("claim", "start")
+    __slots__ = ("claim", "start", "unit")
 
     def __init__(
-        self, claim: SheafClaim, start: int, request: InferRequest, line: Line, born: float
+        self,
+        claim: SheafClaim,
+        start: int,
+        request: InferRequest,
+        unit: int,
+        line: Line,
+        born: float,
     ) -> None:
         admission, shape = line.check(request)
         super().__init__(request, admission, shape, line, born)
-        self.callers = self.rows // line.instance_rows
+        self.unit = unit
+        self.callers = self.rows // unit
         self.committed = True
         self.claim = claim
         self.start = start
@@ -83,10 +89,9 @@ class Sheaf(Ticket):
 
         Of a sheaf that waits.
         """
-        whole, rows = self.request, callers * self.line.instance_rows
-        rest = Sheaf(
-            self.claim, self.start + callers, _cut(whole, rows, self.rows), self.line, self.born
-        )
+        whole, rows = self.request, callers * self.unit
+        behind = _cut(whole, rows, self.rows)
+        rest = Sheaf(self.claim, self.start + callers, behind, self.unit, self.line, self.born)
         rest.waiting = self.waiting
         if self.batch is not None:
             rest.batch, rest.first = self.batch, self.first + rows
@@ -127,9 +132,8 @@ class Sheaf(Ticket):
         self._soon(partial(self.claim.heard, self.start, self.callers), error)
 
     def _single(self, caller: int) -> Ticket:
-        unit = self.line.instance_rows
-        first = caller * unit
-        request = _cut(self.request, first, first + unit)
+        first = caller * self.unit
+        request = _cut(self.request, first, first + self.unit)
         admission, _ = self.line.check(request)
         ticket = Ticket(request, admission, self.shape, self.line, self.born)
         ticket.tell(partial(self.claim.heard, self.start + caller, 1))
@@ -138,7 +142,7 @@ class Sheaf(Ticket):
         ticket.sent = self.sent
         ticket.batch = self.batch
         ticket.first = self.first + first
-        ticket.dispatched = unit if self.dispatched else 0
+        ticket.dispatched = self.unit if self.dispatched else 0
         self.claim.singles[self.start + caller] = ticket
         return ticket
 

@@ -148,7 +148,8 @@ class Direct:
 
     def _rows_of(self, request: InferRequest, description: Description) -> Rows | None:
         line = self.line
-        if not line.ties_rows or any(axis != 0 for axis in line.description.batch.outputs):
+        outputs = line.description.batch.outputs
+        if not line.ties(line.instance_rows) or any(axis != 0 for axis in outputs):
             return None
         first = tuple([_first(tensor) for tensor in request.inputs if tensor.array is not None])
         if len(first) < len(request.inputs):

@@ -160,7 +160,8 @@ class Pipeline:
         asked = rows.request(request)
         on_end = functools.partial(self._rows_ended, entry)
         together = TogetherClaim(listener, callers, rows.taken, entry.description, on_end)
-        together.claim = self._scheduler.take_rows(direct.line, asked, together.heard)
+        line = direct.line
+        together.claim = self._scheduler.take_rows(line, asked, line.instance_rows, together.heard)
         if together.claim is None:
             return None
         self._tied += callers

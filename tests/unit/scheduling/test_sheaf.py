@@ -55,7 +55,8 @@ class FakeSlot(Slot):
 class Room:
     """A line with its slots; callers are numbered, and their rows hold their numbers.
 
-    With ``unit`` 2 an instance has two rows, and the model a second input.
+    With ``unit`` 2 an instance has two rows, and the model a second input. ``rows`` of a caller
+    are such instances.
     """
 
     def __init__(self, slots: int, waiting: int = 1000, unit: int = 1) -> None:
@@ -71,15 +72,16 @@ class Room:
         self.slots = [FakeSlot(self.scheduler) for _ in range(slots)]
         for slot in self.slots:
             self.scheduler.add_slot(slot)
-        shape = self.line.check(self._request(0, 1))[1]
+        shape = self.line.check(self._request(0, 1, 1))[1]
         shape.learn((FieldShape(FP32, (2,), 0),))
         self.came = 0
+        self.rows: dict[int, int] = {}
         self.heard: dict[int, list[object]] = defaultdict(list)
         self.leaves: dict[int, Callable[[], None]] = {}
         self.left: set[int] = set()
         self.runs: list[int] = []
 
-    def sheaf(self, callers: int) -> bool:
+    def sheaf(self, callers: int, rows: int = 1) -> bool:
         first, known = self.came, list(self.heard)
 
         def listener(start: int, count: int, outcome: InferResponse | BaseException) -> None:
@@ -88,19 +90,22 @@ class Room:
             if isinstance(outcome, InferResponse):
                 outcome.release()
 
-        claim = self.scheduler.take_rows(self.line, self._request(first, callers), listener)
+        asked = self._request(first, callers, rows)
+        claim = self.scheduler.take_rows(self.line, asked, self.unit * rows, listener)
         assert list(self.heard) == known, "nobody hears before this returns"
         if claim is None:
             return False
         self.came += callers
         for row in range(callers):
+            self.rows[first + row] = rows
             self.leaves[first + row] = self._leave(claim, row)
         return True
 
-    def ticket(self) -> None:
+    def ticket(self, rows: int = 1) -> None:
         number = self.came
-        ticket = self.scheduler.claim(self.line, self._request(number, 1))
+        ticket = self.scheduler.claim(self.line, self._request(number, 1, rows))
         self.came += 1
+        self.rows[number] = rows
 
         def listener(outcome: InferResponse | BaseException) -> None:
             self._hears(number, outcome, 0)
@@ -169,18 +174,19 @@ class Room:
         if isinstance(outcome, InferResponse):
             array = outcome.outputs[0].array
             assert array is not None
-            rows = array[row * self.unit : (row + 1) * self.unit].tolist()
-            assert rows == rows[:1] * self.unit
+            mine = self.rows[number] * self.unit
+            rows = array[row * mine : (row + 1) * mine].tolist()
+            assert rows == rows[:1] * mine
             self.heard[number].append(rows[0])
         else:
             self.heard[number].append(outcome)
 
-    def _request(self, first: int, callers: int) -> InferRequest:
-        if self.unit == 1:
-            return _request(first, callers)
+    def _request(self, first: int, callers: int, each: int) -> InferRequest:
         (x,) = _request(first, callers).inputs
         assert x.array is not None
-        rows = np.repeat(x.array, self.unit, 0)
+        rows = np.repeat(x.array, self.unit * each, 0)
+        if self.unit == 1:
+            return InferRequest("m", (Tensor("x", FP32, rows.shape, rows),))
         w = np.zeros((len(rows), 3), np.float32)
         return InferRequest(
             "m", (Tensor("w", FP32, w.shape, w), Tensor("x", FP32, rows.shape, rows))
@@ -193,9 +199,10 @@ def _request(first: int, rows: int) -> InferRequest:
     return InferRequest("m", (Tensor("x", FP32, array.shape, array),))
 
 
+Story = list[tuple[str, int] | tuple[str, int, int]]
 steps = st.lists(
-    st.tuples(st.just("sheaf"), st.integers(1, 2 * MOST))
-    | st.tuples(st.just("ticket"), st.just(0))
+    st.tuples(st.just("sheaf"), st.integers(1, 2 * MOST), st.integers(1, MOST + 1))
+    | st.tuples(st.just("ticket"), st.integers(1, 2 * MOST + 1))
     | st.tuples(st.sampled_from(["leave"]), st.integers(0, 120))
     | st.tuples(st.sampled_from(["done", "fail", "lose", "turn"]), st.integers(0, 1)),
     max_size=30,
@@ -208,24 +215,24 @@ steps = st.lists(
 @example([("sheaf", 3), ("sheaf", 9), ("turn", 0), ("leave", 8), ("lose", 0)], 1, 2)
 @example([*[("sheaf", 13)] * 6, ("leave", 70), ("leave", 77), ("turn", 0), ("done", 0)], 1, 1)
 @example([*[("sheaf", 7)] * 9, ("leave", 55), ("turn", 0), ("fail", 0), ("leave", 56)], 1, 2)
+@example([("sheaf", 5, 3), ("sheaf", 2), ("turn", 0), ("leave", 2), ("done", 0)], 1, 1)
+@example([*[("sheaf", 9, 4), ("sheaf", 3, 2)] * 6, ("leave", 40), ("turn", 0), ("lose", 0)], 2, 1)
 def test_every_caller_hears_once_whatever_becomes_of_the_others(
-    story: list[tuple[str, int]], slots: int, unit: int
+    story: Story, slots: int, unit: int
 ) -> None:
     asyncio.run(_tell(story, slots, unit))
 
 
-async def _tell(story: list[tuple[str, int]], slots: int, unit: int) -> None:
+async def _tell(story: Story, slots: int, unit: int) -> None:
     room = Room(slots, unit=unit)
     try:
-        for word, number in story:
+        for word, *numbers in story:
             if word == "turn":
                 await asyncio.sleep(0)
-            elif word == "ticket":
-                room.ticket()
             else:
-                getattr(room, word)(number)
+                getattr(room, word)(*numbers)
         await room.finish()
-        faults = {word for word, _ in story} & {"fail", "lose"}
+        faults = {step[0] for step in story} & {"fail", "lose"}
         for number in range(room.came):
             outcomes = room.heard[number]
             if number not in room.left:
@@ -239,6 +246,8 @@ async def _tell(story: list[tuple[str, int]], slots: int, unit: int) -> None:
         counted = room.line.statistics
         assert counted.requests == room.came
         assert sum(counted.latencies) + counted.failures == room.came
+        answered = [n for n, told in room.heard.items() if told and isinstance(told[0], list)]
+        assert counted.rows == sum(room.rows[n] * unit for n in answered)
         told = [number for number in room.left if room.heard[number]]
         assert counted.failed[("cancelled", "cancelled")] == len(room.left) - len(told)
         line = room.line
@@ -277,6 +286,50 @@ async def test_callers_of_a_sheaf_are_divided_by_the_slots(unit: int) -> None:
         assert sorted(f.rows for f in room.scheduler.flights.values()) == [3 * unit, 3 * unit]
         await room.finish()
         assert [room.heard[n] for n in range(6)] == [[[2.0 * n, -2.0 * n]] for n in range(6)]
+    finally:
+        room.close()
+
+
+async def test_sheaf_is_divided_between_its_callers_and_never_within_one() -> None:
+    room = Room(1)
+    try:
+        room.sheaf(5, 3)
+        await asyncio.sleep(0)
+        (flight,) = room.scheduler.flights.values()
+        assert [(p.ticket.callers, p.rows) for p in flight.pieces] == [(2, 6)]
+        await room.finish()
+        assert room.runs == [6, 6, 3]
+        assert [room.heard[n] for n in range(5)] == [[[2.0 * n, -2.0 * n]] for n in range(5)]
+        counted = room.line.statistics
+        assert (counted.requests, sum(counted.latencies), counted.rows) == (5, 5, 15)
+    finally:
+        room.close()
+
+
+@pytest.mark.parametrize("rows", [MOST, MOST + 1])
+async def test_callers_with_more_rows_than_a_batch_come_one_by_one(rows: int) -> None:
+    room = Room(1)
+    try:
+        assert room.sheaf(2, rows) is (rows == MOST)
+        assert room.line.outstanding == (2 if rows == MOST else 0)
+        await room.finish()
+    finally:
+        room.close()
+
+
+async def test_caller_of_several_rows_leaves_with_all_of_them() -> None:
+    room = Room(1)
+    try:
+        room.sheaf(2, 2)
+        await asyncio.sleep(0)  # these run
+        room.sheaf(3, 2)
+        room.leave(3)
+        room.done(0)
+        await asyncio.sleep(0)
+        (flight,) = room.scheduler.flights.values()
+        assert flight.rows == 4
+        await room.finish()
+        assert [room.heard[n] for n in (2, 3, 4)] == [[[4, -4]], [], [[8, -8]]]
     finally:
         room.close()
 
