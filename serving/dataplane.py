@@ -40,18 +40,20 @@ class Claim(Protocol):
 
 
 class RowsClaim(Protocol):
-    """Places taken for callers of one row each; see ``TakesRows``."""
+    """Places taken for callers who came together; see ``TakesRows``."""
 
 
 @runtime_checkable
 class TakesRows(Protocol):
     """A data plane that takes small requests by the dozen: a step that it may leave out."""
 
-    def take_rows(self, request: InferRequest, listener: RowsListener) -> RowsClaim | None:
-        """Take a request whose rows are callers of their own, and let it run.
+    def take_rows(
+        self, request: InferRequest, unit: int, listener: RowsListener
+    ) -> RowsClaim | None:
+        """Take a request whose rows are those of several callers, ``unit`` each, and let it run.
 
-        All inputs have the rows on axis 0, of a method one instance each; there is no deadline and
-        no id. Each row is counted, bounded, repeated and withdrawn as a request by itself.
+        All inputs have the rows on axis 0, of a method instances; there is no deadline and no id.
+        What a caller brings is counted, bounded, repeated and withdrawn as a request by itself.
         ``listener`` hears of every caller once: of many at a time while all goes well; on the event
         loop, never before this returns, and not of one who was withdrawn. It releases the
         responses. None if the callers must be claimed one by one, which also finds the words for
@@ -62,7 +64,7 @@ class TakesRows(Protocol):
         ...
 
     def abandon_row(self, claim: RowsClaim, caller: int) -> None:
-        """Withdraw the caller of a row; of an answer that is under way ``listener`` still hears."""
+        """Withdraw one of them; of an answer that is under way ``listener`` still hears."""
         ...
 
 

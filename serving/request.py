@@ -122,5 +122,5 @@ Listener = Callable[[Union[InferResponse, BaseException]], None]
 RowsListener = Callable[[int, int, Union[InferResponse, BaseException]], None]
 """Takes what some of the callers who came together came to: from which number on, how many, what.
 
-A response has a row for each, in their order.
+A response has the rows of each, in their order.
 """

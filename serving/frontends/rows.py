@@ -13,18 +13,21 @@ def stacks(description: Description) -> bool:
     return batch.batched and bool(batch.inputs) and all(axis == 0 for axis in axes)
 
 
-def row_of(response: InferResponse, row: int) -> InferResponse:
-    """Return the response to one row; it is valid for as long as the whole one is."""
-    outputs = [_row(tensor, row) for tensor in response.outputs]
+def rows_of(response: InferResponse, caller: int, unit: int = 1) -> InferResponse:
+    """Return the response to a caller, who has so many of the rows.
+
+    It is valid for as long as the whole one is.
+    """
+    outputs = [_rows(tensor, caller * unit, unit) for tensor in response.outputs]
     return InferResponse(response.servable, response.version, response.id, tuple(outputs))
 
 
-def _row(tensor: Tensor, row: int) -> Tensor:
-    shape = (1, *tensor.shape[1:])
+def _rows(tensor: Tensor, first: int, count: int) -> Tensor:
+    shape = (count, *tensor.shape[1:])
     if tensor.items is not None:
         step = len(tensor.items) // tensor.shape[0]
-        items = tensor.items[row * step : (row + 1) * step]
+        items = tensor.items[first * step : (first + count) * step]
         return Tensor(tensor.name, tensor.dtype, shape, items=items)
     assert tensor.array is not None
-    rows: Array = tensor.array[row : row + 1]
+    rows: Array = tensor.array[first : first + count]
     return Tensor(tensor.name, tensor.dtype, shape, rows)

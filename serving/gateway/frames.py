@@ -76,12 +76,12 @@ _CLAIM = struct.Struct("<QQdiIIII")
 # serial u64, held u8, bytes of the look u32, places u32; then look, places and data
 _ANSWER = struct.Struct("<QBII")
 _SERIAL = struct.Struct("<Q")
-# serial u64, generation u64, bytes of the look u32; then look, place and data
-_GATHER = struct.Struct("<QQI")
-# serial u64, first u32, rows u32, bytes of the look u32, places u32; then look, places and data
+# serial u64, generation u64, rows of each u32, bytes of the look u32; then look, place and data
+_GATHER = struct.Struct("<QQII")
+# serial u64, first u32, callers u32, bytes of the look u32, places u32; then look, places and data
 _ROWS_ANSWER = struct.Struct("<QIIII")
-# serial u64, row u32
-_ROW = struct.Struct("<QI")
+# serial u64, caller u32
+_CALLER = struct.Struct("<QI")
 # segment u32, offset u64, bytes u64
 _PLACE = struct.Struct("<IQQ")
 
@@ -103,14 +103,14 @@ def encode(message: Message) -> bytes:
     if isinstance(message, Abandon | Release | Gone):
         return HEAD.pack(_SERIAL.size, _NUMBERS[type(message)]) + _SERIAL.pack(message.serial)
     if isinstance(message, Gather):
-        head = _GATHER.pack(message.serial, message.generation, len(message.look))
+        head = _GATHER.pack(message.serial, message.generation, message.unit, len(message.look))
         return _framed(GATHER, head, message.look, _PLACE.pack(*message.place), message.data)
     if isinstance(message, RowsAnswer):
         counts = (len(message.look), len(message.places))
-        head = _ROWS_ANSWER.pack(message.serial, message.first, message.rows, *counts)
+        head = _ROWS_ANSWER.pack(message.serial, message.first, message.callers, *counts)
         return _framed(ROWS_ANSWER, head, message.look, _packed(message.places), message.data)
     if isinstance(message, AbandonRow):
-        return _framed(ABANDON_ROW, _ROW.pack(*message))
+        return _framed(ABANDON_ROW, _CALLER.pack(*message))
     body = json.dumps(asdict(message)).encode()
     return HEAD.pack(len(body), message.KIND) + body
 
@@ -127,7 +127,7 @@ def decode(kind: int, body: bytes) -> Message:
         if kind == ROWS_ANSWER:
             return _decode_rows_answer(body)
         if kind == ABANDON_ROW:
-            return AbandonRow(*_ROW.unpack(body))
+            return AbandonRow(*_CALLER.unpack(body))
         number = _OF_NUMBER.get(kind)
         if number is not None:
             return number(*_SERIAL.unpack(body))
@@ -173,17 +173,17 @@ def _decode_answer(body: bytes) -> Answer:
 
 
 def _decode_gather(body: bytes) -> Gather:
-    serial, generation, look = _GATHER.unpack_from(body)
+    serial, generation, unit, look = _GATHER.unpack_from(body)
     at = _GATHER.size + look
     (place,), end = _unpacked(body, at, 1)
-    return Gather(serial, generation, body[_GATHER.size : at], place, body[end:])
+    return Gather(serial, generation, unit, body[_GATHER.size : at], place, body[end:])
 
 
 def _decode_rows_answer(body: bytes) -> RowsAnswer:
-    serial, first, rows, look, number = _ROWS_ANSWER.unpack_from(body)
+    serial, first, callers, look, number = _ROWS_ANSWER.unpack_from(body)
     at = _ROWS_ANSWER.size + look
     places, end = _unpacked(body, at, number)
-    return RowsAnswer(serial, first, rows, body[_ROWS_ANSWER.size : at], places, body[end:])
+    return RowsAnswer(serial, first, callers, body[_ROWS_ANSWER.size : at], places, body[end:])
 
 
 def _packed(places: tuple[Place, ...]) -> bytes:

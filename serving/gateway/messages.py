@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever a message changes."""
 
 
@@ -75,35 +75,36 @@ class Gone(NamedTuple):
 
 
 class Gather(NamedTuple):
-    """Requests of one row each, which have the rows of one input on axis 0; all else as ``Claim``.
+    """Requests of ``unit`` rows each, on axis 0 of their one input; all else as ``Claim``.
 
-    Each row has exactly one end, in a ``RowsAnswer`` or ``RowsFailed``, or none once an
-    ``AbandonRow`` was for it, which either may cross.
+    Each has exactly one end, in a ``RowsAnswer`` or ``RowsFailed``, or none once an ``AbandonRow``
+    was for it, which either may cross.
     """
 
     serial: int
     generation: int
+    unit: int
     look: bytes
     place: Place
     data: bytes = b""
 
 
 class RowsAnswer(NamedTuple):
-    """The responses to so many ``rows`` from ``first`` on, each a row of every output."""
+    """The responses to so many ``callers`` from ``first`` on: of every output the rows of each."""
 
     serial: int
     first: int
-    rows: int
+    callers: int
     look: bytes
     places: tuple[Place, ...]
     data: bytes = b""
 
 
 class AbandonRow(NamedTuple):
-    """Nobody waits for the answer to a row any more."""
+    """Nobody waits for the answer to one of those that were gathered any more."""
 
     serial: int
-    row: int
+    caller: int
 
 
 # -- front end to master, as JSON --------------------------------------------------------------
@@ -208,12 +209,12 @@ class Failed:
 
 @dataclass(frozen=True)
 class RowsFailed:
-    """Rows that were gathered came to an error, whose words these are."""
+    """Requests that were gathered came to an error, whose words these are."""
 
     KIND: ClassVar[int] = 44
     serial: int
     first: int
-    rows: int
+    callers: int
     error: dict[str, Any]
 
 

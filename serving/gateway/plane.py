@@ -120,8 +120,10 @@ class GatewayPlane:
             self._send(Abandon(mine.serial))
         mine.drop()
 
-    def take_rows(self, request: InferRequest, listener: RowsListener) -> RemoteRows | None:
-        """Take requests of one row each together; see ``TakesRows``.
+    def take_rows(
+        self, request: InferRequest, unit: int, listener: RowsListener
+    ) -> RemoteRows | None:
+        """Take small requests together; see ``TakesRows``.
 
         What the master cannot take together it takes one by one.
         """
@@ -131,14 +133,14 @@ class GatewayPlane:
         if self._lost or whole.array is None or whole.nbytes > values.GATHERED_BYTES:
             return None
         serial = next(self._serials)
-        rows = self._rows[serial] = RemoteRows(serial, whole.shape[0], listener)
+        rows = self._rows[serial] = RemoteRows(serial, whole.shape[0] // unit, listener)
         (place,), data = values.inline(request.inputs)
         look = self._writer.request(request)
-        self._send(Gather(serial, request.generation, look, place, data))
+        self._send(Gather(serial, request.generation, unit, look, place, data))
         return rows
 
     def abandon_row(self, claim: RowsClaim, caller: int) -> None:
-        """Withdraw the caller of a row; see ``TakesRows``."""
+        """Withdraw one of those who came together; see ``TakesRows``."""
         rows = cast(RemoteRows, claim)
         if caller in rows.open:
             rows.open.discard(caller)
@@ -206,10 +208,10 @@ class GatewayPlane:
                 self._end(message.serial, error)
             case RowsAnswer():
                 response = self._response(message, "")
-                self._end_rows(message.serial, message.first, message.rows, response)
+                self._end_rows(message.serial, message.first, message.callers, response)
             case RowsFailed():
                 error = error_from_json(message.error)
-                self._end_rows(message.serial, message.first, message.rows, error)
+                self._end_rows(message.serial, message.first, message.callers, error)
             case Gone():
                 self._end(message.serial, Cancelled("the request was withdrawn"))
             case Lend():

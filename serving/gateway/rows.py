@@ -11,16 +11,16 @@ _log = logging.getLogger("serving.gateway")
 
 
 class RemoteRows:
-    """Callers of one row each; see ``dataplane.RowsClaim``. Event loop only.
+    """So many callers; see ``dataplane.RowsClaim``. Event loop only.
 
-    ``open`` are the rows whose callers wait.
+    ``open`` are the numbers of those who wait.
     """
 
     __slots__ = ("_listener", "open", "serial")
 
-    def __init__(self, serial: int, rows: int, listener: RowsListener) -> None:
+    def __init__(self, serial: int, callers: int, listener: RowsListener) -> None:
         self.serial = serial
-        self.open = set(range(rows))
+        self.open = set(range(callers))
         self._listener = listener
 
     def end(self, first: int, count: int, outcome: InferResponse | ServingError) -> bool:
@@ -34,5 +34,5 @@ class RemoteRows:
 
     def end_all(self, error: ServingError) -> None:
         """Tell all who wait still."""
-        for row in sorted(self.open):
-            self.end(row, 1, error)
+        for caller in sorted(self.open):
+            self.end(caller, 1, error)

@@ -95,7 +95,7 @@ class Desk:
             case Gather():
                 self._on_gather(message)
             case AbandonRow():
-                self._rows.abandon(message.serial, message.row)
+                self._rows.abandon(message.serial, message.caller)
             case Release():
                 self._let_go(message.serial)
             case Abandon():
@@ -194,12 +194,14 @@ class Desk:
         look = self._reader.request(gathered.look)
         if len(look.specs) != 1 or not look.specs[0].shape:
             raise ValueError("rows of something else than one input")
+        if not gathered.unit or look.specs[0].shape[0] % gathered.unit:
+            raise ValueError("rows that cannot be divided among their callers")
         inputs = (self._input(look.specs[0], gathered.place, gathered.data),)
         request = InferRequest(
             look.servable, inputs, look.version, look.method, look.outputs,
             generation=gathered.generation,
         )  # fmt: skip
-        self._rows.take(gathered.serial, request)
+        self._rows.take(gathered.serial, request, gathered.unit)
 
     def _input(self, spec: Spec, place: Place, data: bytes) -> Tensor:
         memory = self._lent_tray(place.segment).bytes if place.segment else data

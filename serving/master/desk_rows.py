@@ -1,4 +1,4 @@
-"""The master's side of requests that a front end has gathered: rows, each a caller of its own.
+"""The master's side of requests that a front end has gathered: callers with some rows each.
 
 The scheduler takes them together where it can. Where it cannot, each is claimed by itself here, so
 that each is refused, or answered, in its own words.
@@ -23,12 +23,12 @@ from serving.tensor import Tensor
 
 
 class _Rows:
-    """One gathering: ``open`` are the rows that somebody waits for."""
+    """One gathering: ``open`` are the callers who wait."""
 
     __slots__ = ("claim", "open", "singles")
 
-    def __init__(self, count: int) -> None:
-        self.open = set(range(count))
+    def __init__(self, callers: int) -> None:
+        self.open = set(range(callers))
         self.claim: RowsClaim | None = None
         self.singles: dict[int, PlaneClaim] = {}
 
@@ -52,52 +52,52 @@ class RowsDesk:
         self._known = known
         self._gathered: dict[int, _Rows] = {}
 
-    def take(self, serial: int, request: InferRequest) -> None:
-        """Take in and commit a gathering."""
-        rows = self._gathered[serial] = _Rows(request.inputs[0].shape[0])
+    def take(self, serial: int, request: InferRequest, unit: int) -> None:
+        """Take in and commit a gathering of callers with so many rows each."""
+        rows = self._gathered[serial] = _Rows(request.inputs[0].shape[0] // unit)
         heard = functools.partial(self._heard, serial)
         try:
-            rows.claim = self._plane.take_rows(request, heard)
+            rows.claim = self._plane.take_rows(request, unit, heard)
         except InvalidRequest:
             rows.claim = None
         except Exception as error:
             heard(0, len(rows.open), error)
             return
         if rows.claim is None:
-            for row in sorted(rows.open):
-                self._take_one(serial, rows, row, request)
+            for caller in sorted(rows.open):
+                self._take_one(serial, rows, caller, _of_caller(request, caller, unit))
 
-    def abandon(self, serial: int, row: int) -> None:
-        """Nobody waits for a row any more."""
+    def abandon(self, serial: int, caller: int) -> None:
+        """One of them does not wait any more."""
         rows = self._gathered.get(serial)
-        if rows is None or row not in rows.open:
+        if rows is None or caller not in rows.open:
             return  # its answer is on its way
-        self._withdraw(rows, row)
-        self._close(serial, rows, row, 1)
+        self._withdraw(rows, caller)
+        self._close(serial, rows, caller, 1)
 
     def abandon_all(self) -> None:
         """Nobody waits for anything any more."""
         gathered, self._gathered = self._gathered, {}
         for rows in gathered.values():
-            for row in list(rows.open):
-                self._withdraw(rows, row)
+            for caller in list(rows.open):
+                self._withdraw(rows, caller)
 
     @property
     def unanswered(self) -> int:
-        """Rows that somebody waits for."""
+        """Callers who wait."""
         return sum(len(rows.open) for rows in self._gathered.values())
 
-    def _take_one(self, serial: int, rows: _Rows, row: int, request: InferRequest) -> None:
+    def _take_one(self, serial: int, rows: _Rows, caller: int, request: InferRequest) -> None:
         try:
-            claim = self._plane.claim(_of_row(request, row))
-            rows.singles[row] = claim
-            claim.tell(functools.partial(self._heard, serial, row, 1))
+            claim = self._plane.claim(request)
+            rows.singles[caller] = claim
+            claim.tell(functools.partial(self._heard, serial, caller, 1))
             self._plane.commit(claim)
         except Exception as error:
-            taken = rows.singles.pop(row, None)
+            taken = rows.singles.pop(caller, None)
             if taken is not None:
                 self._plane.abandon(taken)
-            self._heard(serial, row, 1, error)
+            self._heard(serial, caller, 1, error)
 
     def _heard(
         self, serial: int, first: int, count: int, outcome: InferResponse | BaseException
@@ -115,11 +115,11 @@ class RowsDesk:
         if rows is not None:
             self._close(serial, rows, first, count)
 
-    def _withdraw(self, rows: _Rows, row: int) -> None:
+    def _withdraw(self, rows: _Rows, caller: int) -> None:
         if rows.claim is not None:
-            self._plane.abandon_row(rows.claim, row)
-        elif row in rows.singles:
-            self._plane.abandon(rows.singles.pop(row))
+            self._plane.abandon_row(rows.claim, caller)
+        elif caller in rows.singles:
+            self._plane.abandon(rows.singles.pop(caller))
 
     def _close(self, serial: int, rows: _Rows, first: int, count: int) -> None:
         rows.open.difference_update(range(first, first + count))
@@ -127,8 +127,10 @@ class RowsDesk:
             self._gathered.pop(serial, None)
 
 
-def _of_row(request: InferRequest, row: int) -> InferRequest:
+def _of_caller(request: InferRequest, caller: int, unit: int) -> InferRequest:
     (whole,) = request.inputs
     array: Any = whole.array
-    one = Tensor(whole.name, whole.dtype, (1, *whole.shape[1:]), array[row : row + 1])
-    return request._replace(inputs=(one,))
+    first = caller * unit
+    shape = (unit, *whole.shape[1:])
+    mine = Tensor(whole.name, whole.dtype, shape, array[first : first + unit])
+    return request._replace(inputs=(mine,))

@@ -172,15 +172,17 @@ class MasterPlane:
         else:
             cast(MethodCall, claim).abandon()
 
-    def take_rows(self, request: InferRequest, listener: RowsListener) -> RowsClaim | None:
-        """Take a request whose rows are callers of their own; see ``TakesRows``."""
+    def take_rows(
+        self, request: InferRequest, unit: int, listener: RowsListener
+    ) -> RowsClaim | None:
+        """Take a request whose rows are those of several callers; see ``TakesRows``."""
         if self.draining:
             return None
         line = self._open.get(request.generation)
         if line is not None:
-            return self._scheduler.take_rows(line, request, line.instance_rows, listener)
+            return self._scheduler.take_rows(line, request, unit, listener)
         pipeline = self._pipelines.get(request.generation)
-        return None if pipeline is None else pipeline.take_rows(request, listener)
+        return None if pipeline is None else pipeline.take_rows(request, unit, listener)
 
     def abandon_row(self, claim: RowsClaim, caller: int) -> None:
         """Withdraw one of those callers."""

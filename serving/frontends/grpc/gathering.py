@@ -17,7 +17,7 @@ from serving.frontends.grpc.ending import Ending
 from serving.frontends.grpc.methods import Direct, DirectContext, Finish, Running
 from serving.frontends.grpc.row_form import RowForm
 from serving.frontends.loneliness import Loneliness
-from serving.frontends.rows import row_of
+from serving.frontends.rows import rows_of
 from serving.request import InferResponse
 
 _MOST_FORMS = 2048
@@ -148,7 +148,7 @@ class Gatherings:
 
 
 class Party:
-    """Made for the calls of one claim, the n-th of which is the caller of its n-th row."""
+    """Made for the calls of one claim, the n-th of which is its n-th caller."""
 
     __slots__ = ("_calls", "_claim", "_form", "_plane", "_rows")
 
@@ -163,7 +163,7 @@ class Party:
         """Claim the rows; False where the calls must go one by one. Raises a ``ServingError``."""
         calls = self._calls
         request = self._form.request([call.text for call in calls])
-        self._claim = rows.take_rows(request, self._heard)
+        self._claim = rows.take_rows(request, self._form.unit, self._heard)
         if self._claim is None:
             return False
         self._rows = rows
@@ -200,11 +200,11 @@ class Party:
             for call, message in zip(calls, written, strict=True):
                 call.end(message)
             return
-        for row, call in enumerate(calls):
+        for place, call in enumerate(calls):
             if call.gone:
                 continue
             try:
-                call.end(self._form.one(row_of(response, row)))
+                call.end(self._form.one(rows_of(response, place, self._form.unit)))
             except Exception as error:
                 call.end(error)
 

@@ -17,7 +17,7 @@ from serving.frontends.mindspore import outputs
 from serving.frontends.mindspore.failures import told
 from serving.frontends.mindspore.runs import Outcome, ends_of
 from serving.frontends.mindspore.target import Target
-from serving.frontends.rows import row_of
+from serving.frontends.rows import rows_of
 from serving.request import Description, InferResponse
 from serving.tensor import BF16
 
@@ -87,7 +87,7 @@ class Reply:
         look = tuple([(tensor.dtype.code, (1, *tensor.shape[1:])) for tensor in tensors])
         starts = self._starts.get(look)
         if starts is None:
-            starts = self._learned(look, row_of(response, 0))
+            starts = self._learned(look, rows_of(response, 0))
             if starts is None:
                 return None
         if len(tensors) == 1:

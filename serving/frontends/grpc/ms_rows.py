@@ -28,6 +28,8 @@ class Hole(NamedTuple):
 class MsRows:
     """The rows of one frame: see ``row_form.RowForm``. ``like`` is the request but for inputs."""
 
+    unit = 1
+
     def __init__(self, holes: tuple[Hole, ...], like: InferRequest, reply: Reply) -> None:
         self._holes = holes
         self._like = like

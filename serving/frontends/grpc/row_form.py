@@ -25,25 +25,30 @@ Elements = bytes | memoryview
 
 
 class RowForm(Protocol):
-    """The form of calls of one row, or one instance of a method."""
+    """The form of calls of so many rows, or of one instance of a method."""
+
+    @property
+    def unit(self) -> int:
+        """How many rows each of them has."""
+        ...
 
     def holds(self, describe: Describe) -> bool:
         """Return whether such calls still mean what they did; raises what ``describe`` raises."""
         ...
 
     def request(self, texts: Sequence[Any]) -> InferRequest:
-        """Return the request of as many rows as there are texts.
+        """Return the request of all rows.
 
         A text is a message, or whatever part of it the form itself asks for.
         """
         ...
 
     def written(self, response: InferResponse, count: int) -> list[bytes] | None:
-        """Return the answers to so many rows of a response, None to write each with ``one``."""
+        """Return the answers to so many calls of a response, None to write each with ``one``."""
         ...
 
     def one(self, response: InferResponse) -> bytes:
-        """Return the answer to a row, which a response consists of; raises a ``ServingError``."""
+        """Return the answer to the call that a response is for; raises a ``ServingError``."""
         ...
 
     def failed(self, error: BaseException, plane: DataPlane) -> bytes | BaseException:
@@ -52,14 +57,14 @@ class RowForm(Protocol):
 
 
 def stacked(like: Tensor | Look, parts: Sequence[Elements]) -> Tensor:
-    """Return the tensor of all rows; ``like`` is one of them, ``parts`` their elements."""
-    shape = (len(parts), *like.shape[1:])
+    """Return the tensor of all rows; ``like`` is that of one call, ``parts`` their elements."""
+    shape = (len(parts) * like.shape[0], *like.shape[1:])
     array: Array = np.frombuffer(b"".join(parts), like.dtype.numpy).reshape(shape)
     return Tensor(like.name, like.dtype, shape, array)
 
 
 def cut(before: bytes, tensor: Tensor, count: int) -> list[bytes]:
-    """Return the elements of each of so many rows of numbers, behind what stands before them."""
+    """Return the elements of each of so many parts of numbers, behind what stands before them."""
     assert tensor.array is not None
     data = tensor.array.tobytes()
     size = len(data) // count

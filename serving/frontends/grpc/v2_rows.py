@@ -22,6 +22,8 @@ class V2Rows:
     ``model`` is the name that they ask for, ``target`` what that stands for.
     """
 
+    unit = 1
+
     def __init__(
         self,
         model: str,

@@ -25,6 +25,8 @@ _NOBODY = Common("", None)
 class MsRows:
     """The rows that come to one URL."""
 
+    unit = 1
+
     def __init__(self, target: Target, description: Description, packer: Packer) -> None:
         self.description = description
         self._target = target

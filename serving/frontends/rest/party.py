@@ -1,4 +1,4 @@
-"""Calls that were claimed together: each seat hears what became of its row."""
+"""Calls that were claimed together: each seat hears what became of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.dataplane import RowsClaim, TakesRows
 from serving.frontends.rest.row_form import RowForm
 from serving.frontends.rest.seat import Seat
 from serving.frontends.rest.wire import Reply
-from serving.frontends.rows import row_of
+from serving.frontends.rows import rows_of
 from serving.request import InferResponse
 
 _log = logging.getLogger("serving.rest")
@@ -23,7 +23,7 @@ Refuse = Callable[[Exception, Seat], Reply]
 
 
 class Party:
-    """Made for the seats of one claim, the n-th of which is the caller of its n-th row."""
+    """Made for the seats of one claim, the n-th of which is its n-th caller."""
 
     __slots__ = ("_claim", "_form", "_plane", "_refuse", "_seats", "_start")
 
@@ -42,7 +42,7 @@ class Party:
         request = self._form.request(texts)
         if request is None:
             return False
-        self._claim = self._plane.take_rows(request, self._heard)
+        self._claim = self._plane.take_rows(request, self._form.unit, self._heard)
         if self._claim is None:
             return False
         for seat in self._seats:
@@ -72,9 +72,9 @@ class Party:
     def _write(self, seats: Sequence[Seat], response: InferResponse) -> None:
         written = self._form.written(response)
         if written is None:
-            for row, seat in enumerate(seats):
+            for place, seat in enumerate(seats):
                 try:
-                    self._answer(seat, self._one(row_of(response, row)))
+                    self._answer(seat, self._one(rows_of(response, place, self._form.unit)))
                 except Exception as error:
                     self._answer(seat, error)
             return
@@ -84,7 +84,7 @@ class Party:
                 seat.caller.answer(seat, start, written, text, now)
 
     def _one(self, response: InferResponse) -> Reply:
-        """Return the answer to one row; raises a ``ServingError``."""
+        """Return the answer to one call; raises a ``ServingError``."""
         return self._form.one(response) or self._form.call().encode([response])
 
     def _answer(self, seat: Seat, outcome: Reply | Exception) -> None:

@@ -19,6 +19,8 @@ _MOST_FORMS = 2048
 class PredictRows:
     """The rows of one frame whose numbers stand in lists of known lengths."""
 
+    unit = 1
+
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
 

@@ -1,4 +1,4 @@
-"""What calls have in common that differ in the numbers of one row only: read and answered as one.
+"""What calls have in common that differ in their numbers only: read and answered as one.
 
 A codec that keeps the frame of a body offers it as a ``RowForm``; whoever gathers such calls knows
 no wire format.
@@ -16,7 +16,7 @@ from serving.request import Description, InferRequest, InferResponse
 
 
 class Written(NamedTuple):
-    """The answers to rows, in order: each is a text between what is the same for all of them.
+    """The answers to calls, in order: each is a text between what is the same for all of them.
 
     ``like`` is the reply that each is, but for its body.
     """
@@ -28,32 +28,37 @@ class Written(NamedTuple):
 
 
 class RowForm(Protocol):
-    """The form of calls of one row for one input."""
+    """The form of calls of so many rows for one input."""
+
+    @property
+    def unit(self) -> int:
+        """How many rows each of them has."""
+        ...
 
     def holds(self, describe: Describe) -> bool:
         """Return whether such calls still mean what they did; raises what ``describe`` raises."""
         ...
 
     def request(self, texts: Sequence[bytes]) -> InferRequest | None:
-        """Return the request of as many rows as there are texts, None if one of them is not fit.
+        """Return the request of as many calls as there are texts, None if one of them is not fit.
 
         A text is what stands in a call where the form has numbers.
         """
         ...
 
     def written(self, response: InferResponse) -> Written | None:
-        """Return the answers to the rows of a response, None to write each with ``one``."""
+        """Return the answers to the calls of a response, None to write each with ``one``."""
         ...
 
     def one(self, response: InferResponse) -> Reply | None:
-        """Return the answer to a row, which a response consists of; None to let ``call`` write it.
+        """Return the answer to the call that a response is for; None to let ``call`` write it.
 
         Where it is long, or holds what it takes more than this form to write.
         """
         ...
 
     def call(self) -> Call:
-        """Return what a row is as a call by itself, to write any answer with."""
+        """Return one of the calls by itself, to write any answer with."""
         ...
 
 

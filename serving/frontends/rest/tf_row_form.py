@@ -24,6 +24,8 @@ _ALONE = (Group((0,), ()),)
 class TfRows:
     """The rows that come to one URL."""
 
+    unit = 1
+
     def __init__(self, target: Target, description: Description, packer: Packer) -> None:
         self.description = description
         self._target = target

@@ -35,6 +35,8 @@ class _Head(NamedTuple):
 class V2BinaryRows:
     """The rows of one recipe that come to one URL."""
 
+    unit = 1
+
     def __init__(self, model: str, version: VersionName | None, recipe: Recipe) -> None:
         self.model = model
         self.version = version

@@ -19,6 +19,8 @@ _MOST_FORMS = 2048
 class V2Rows:
     """The rows of one frame that come to one URL."""
 
+    unit = 1
+
     def __init__(self, model: str, version: VersionName | None, frame: Frame) -> None:
         self.model = model
         self.version = version

@@ -146,13 +146,16 @@ class Pipeline:
             entry.statistics.refuse(error)
             raise
 
-    def take_rows(self, request: InferRequest, listener: RowsListener) -> TogetherClaim | None:
+    def take_rows(
+        self, request: InferRequest, unit: int, listener: RowsListener
+    ) -> TogetherClaim | None:
         """Take in and commit instances that are callers of their own; see ``TakesRows``.
 
-        None where they must come one by one; raises InvalidRequest and NotFound.
+        None where they must come one by one, as those with several each; raises InvalidRequest
+        and NotFound.
         """
         entry = self._entry(request.method)
-        direct = entry.direct
+        direct = entry.direct if unit == 1 else None
         rows = None if direct is None else direct.rows(request, entry.description)
         callers = request.inputs[0].shape[0]
         if direct is None or rows is None or self._under_way + callers > self._most:

@@ -24,7 +24,8 @@ from serving.errors import (
     Unavailable,
 )
 from serving.gateway import pipe
-from serving.gateway.messages import Table
+from serving.gateway.looks import Writer
+from serving.gateway.messages import Gather, Place, Table
 from serving.gateway.plane import GatewayPlane
 from serving.gateway.words import description_to_json
 from serving.request import Description, InferRequest, InferResponse
@@ -373,18 +374,20 @@ class Rows:
         self.listener: Any = None
         self.withdrawn: list[int] = []
         self.request: InferRequest | None = None
+        self.unit = 0
         self._together = together
         judge.take_rows = self.take_rows  # type: ignore[attr-defined]
         judge.abandon_row = lambda _claim, row: self.withdrawn.append(row)  # type: ignore[attr-defined]
 
-    def take_rows(self, request: InferRequest, listener: Any) -> object | None:
-        self.request, self.listener = request, listener
+    def take_rows(self, request: InferRequest, unit: int, listener: Any) -> object | None:
+        self.request, self.unit, self.listener = request, unit, listener
         return self if self._together else None
 
     def answer(self, first: int, values: list[list[float]]) -> None:
         array = np.asarray(values, np.float32)
         outputs = (Tensor("y", FP32, array.shape, array),)
-        self.listener(first, len(values), InferResponse("m", 1, "", outputs))
+        callers = len(values) // self.unit
+        self.listener(first, callers, InferResponse("m", 1, "", outputs))
 
 
 def heard_by(found: list[tuple[int, int, Any]]) -> Callable[[int, int, Any], None]:
@@ -401,7 +404,7 @@ def heard_by(found: list[tuple[int, int, Any]]) -> Callable[[int, int, Any], Non
 async def test_gathered_rows_go_together_and_are_told_of_as_they_come(both: Both) -> None:
     rows, found = Rows(both.judge, together=True), list[tuple[int, int, Any]]()
     asked = request([[1, 2], [3, 4], [5, 6]])
-    claim = both.plane.take_rows(asked, heard_by(found))
+    claim = both.plane.take_rows(asked, 1, heard_by(found))
     assert claim is not None
     await until(lambda: rows.request is not None)
     assert rows.request is not None
@@ -417,9 +420,32 @@ async def test_gathered_rows_go_together_and_are_told_of_as_they_come(both: Both
     assert both.plane.unanswered == both.desk.unanswered == 0
 
 
+async def test_gathered_callers_of_several_rows_have_their_own(both: Both) -> None:
+    rows, found = Rows(both.judge, together=True), list[tuple[int, int, Any]]()
+    asked = request([[1], [2], [3], [4], [5], [6]])
+    claim = both.plane.take_rows(asked, 2, heard_by(found))
+    assert claim is not None
+    await until(lambda: rows.request is not None)
+    assert rows.unit == 2
+    rows.answer(0, [[10], [20], [30], [40]])
+    await until(lambda: found == [(0, 2, [[10], [20], [30], [40]])])
+    both.plane.abandon_row(claim, 2)
+    await until(lambda: rows.withdrawn == [2])
+    assert both.plane.unanswered == both.desk.unanswered == 0
+
+
+@pytest.mark.parametrize(("unit", "rows"), [(0, 2), (2, 3)])
+async def test_rows_that_callers_cannot_share_end_the_front_end(
+    both: Both, unit: int, rows: int
+) -> None:
+    look = Writer().request(request(np.ones((rows, 1))))
+    with pytest.raises(ValueError, match="divided"):
+        both.desk.heard(Gather(1, 1, unit, look, Place(0, 0, 4 * rows), bytes(4 * rows)))
+
+
 async def test_gathered_row_is_withdrawn_alone(both: Both) -> None:
     rows, found = Rows(both.judge, together=True), list[tuple[int, int, Any]]()
-    claim = both.plane.take_rows(request([[1], [2]]), heard_by(found))
+    claim = both.plane.take_rows(request([[1], [2]]), 1, heard_by(found))
     assert claim is not None
     await until(lambda: rows.request is not None)
     both.plane.abandon_row(claim, 0)
@@ -433,13 +459,17 @@ async def test_gathered_row_is_withdrawn_alone(both: Both) -> None:
 async def test_rows_that_cannot_go_together_are_claimed_one_by_one(both: Both) -> None:
     Rows(both.judge, together=False)
     found: list[tuple[int, int, Any]] = []
-    assert both.plane.take_rows(request([[1, 2], [3, 4]]), heard_by(found)) is not None
+    assert both.plane.take_rows(request([[1, 2], [3, 4]]), 1, heard_by(found)) is not None
     await until(lambda: len(found) == 2)
     assert sorted(found) == [(0, 1, [[1, 2]]), (1, 1, [[3, 4]])]
-    both.judge.refuse = Overloaded("full", code="queue_full")
-    assert both.plane.take_rows(request([[1, 2], [3, 4]]), heard_by(found)) is not None
+    four = request([[1], [2], [3], [4]])
+    assert both.plane.take_rows(four, 2, heard_by(found)) is not None
     await until(lambda: len(found) == 4)
-    assert [(first, count, error.code) for first, count, error in found[2:]] == [
+    assert sorted(found[2:]) == [(0, 1, [[1], [2]]), (1, 1, [[3], [4]])]
+    both.judge.refuse = Overloaded("full", code="queue_full")
+    assert both.plane.take_rows(request([[1, 2], [3, 4]]), 1, heard_by(found)) is not None
+    await until(lambda: len(found) == 6)
+    assert [(first, count, error.code) for first, count, error in found[4:]] == [
         (0, 1, "queue_full"), (1, 1, "queue_full"),
     ]  # fmt: skip
     assert both.plane.unanswered == both.desk.unanswered == 0
@@ -449,7 +479,7 @@ async def test_rows_that_cannot_go_together_are_claimed_one_by_one(both: Both) -
 async def test_rows_of_a_lost_front_end_are_withdrawn(both: Both, together: bool) -> None:
     rows = Rows(both.judge, together)
     both.judge.wait = True
-    assert both.plane.take_rows(request([[1], [2], [3]]), heard_by([])) is not None
+    assert both.plane.take_rows(request([[1], [2], [3]]), 1, heard_by([])) is not None
     await until(lambda: rows.request is not None)
     rows.listener(1, 1, Overloaded("full"))
     both.desk.abandon_all()
@@ -458,14 +488,14 @@ async def test_rows_of_a_lost_front_end_are_withdrawn(both: Both, together: bool
 
 async def test_rows_that_wait_for_a_master_that_is_gone_are_told_so(both: Both) -> None:
     rows, found = Rows(both.judge, together=True), list[tuple[int, int, Any]]()
-    both.plane.take_rows(request([[1], [2]]), heard_by(found))
+    both.plane.take_rows(request([[1], [2]]), 1, heard_by(found))
     await until(lambda: rows.request is not None)
     rows.answer(0, [[10]])
     await until(lambda: len(found) == 1)
     both.plane.cut_off()
     assert (found[1][:2], found[1][2].code) == ((1, 1), "draining")
-    assert both.plane.take_rows(request([[1]]), heard_by(found)) is None
+    assert both.plane.take_rows(request([[1]]), 1, heard_by(found)) is None
 
 
 async def test_rows_that_are_large_go_one_by_one(both: Both) -> None:
-    assert both.plane.take_rows(request(np.ones((2, LARGE))), heard_by([])) is None
+    assert both.plane.take_rows(request(np.ones((2, LARGE))), 1, heard_by([])) is None

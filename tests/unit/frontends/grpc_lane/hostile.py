@@ -60,10 +60,11 @@ ROWS = replace(echo("m", FP32), batch=BatchAxes(True, "made up", (0,), (0,)))
 class Together:
     """Callers who came as rows of one request: who of them waits, and whom to tell."""
 
-    def __init__(self, request: InferRequest, listener: RowsListener) -> None:
+    def __init__(self, request: InferRequest, unit: int, listener: RowsListener) -> None:
         self.request = request
+        self.unit = unit
         self.listener = listener
-        self.waits = set(range(request.inputs[0].shape[0]))
+        self.waits = set(range(request.inputs[0].shape[0] // unit))
 
     def some(self, rng: random.Random) -> range:
         """Return callers behind one another, all of whom wait."""
@@ -89,12 +90,14 @@ class ChancyPlane(StubPlane):
         self.together: list[Together] = []
         self.released = self.answered_together = 0
 
-    def take_rows(self, request: InferRequest, listener: RowsListener) -> Together | None:
+    def take_rows(
+        self, request: InferRequest, unit: int, listener: RowsListener
+    ) -> Together | None:
         if self.rng.random() < 0.1:
             return None
         if self.rng.random() < 0.1:
             raise Overloaded("full", retry_after_s=1.0)
-        self.together.append(Together(request, listener))
+        self.together.append(Together(request, unit, listener))
         return self.together[-1]
 
     def abandon_row(self, claim: Together, caller: int) -> None:
@@ -134,7 +137,7 @@ class ChancyPlane(StubPlane):
             return
         (whole,) = claim.request.inputs
         assert whole.array is not None
-        rows = whole.array[told.start : told.stop]
+        rows = whole.array[told.start * claim.unit : told.stop * claim.unit]
         outputs = (Tensor(whole.name, whole.dtype, rows.shape, rows),)
         self.answered_together += 1
         answer = InferResponse("m", ROWS.version, "", outputs, self._count_release)

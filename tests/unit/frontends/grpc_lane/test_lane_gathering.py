@@ -13,7 +13,7 @@ from serving.errors import ExecutionFailed, Overloaded
 from serving.frontends.grpc.ms_service import NAME
 from serving.frontends.grpc.stubs import inference_v2_pb2 as v2
 from serving.frontends.grpc.stubs import ms_service_pb2 as ms
-from serving.frontends.rows import row_of
+from serving.frontends.rows import rows_of
 from serving.request import InferRequest, InferResponse, RowsListener
 from tests.contract.rest.running import ECHO
 from tests.doubles.plane import StubPlane
@@ -36,14 +36,14 @@ class RowsPlane(StubPlane):
         self.bad: float | None = None
         self.unwilling = self.full = self.held = False
 
-    def take_rows(self, request: InferRequest, listener: RowsListener) -> object | None:
+    def take_rows(self, request: InferRequest, unit: int, listener: RowsListener) -> object | None:
         if self.full:
             raise Overloaded("full", code="queue_full", limit=7)
         if self.unwilling:
             return None
         self.parties.append(request)
         if not self.held:
-            asyncio.get_running_loop().call_soon(self._tell, request, listener)
+            asyncio.get_running_loop().call_soon(self._tell, request, unit, listener)
         return self
 
     def abandon_row(self, claim: object, caller: int) -> None:
@@ -57,11 +57,12 @@ class RowsPlane(StubPlane):
             raise ExecutionFailed(SECOND_FAILS)
         return request.inputs
 
-    def _tell(self, request: InferRequest, listener: RowsListener) -> None:
+    def _tell(self, request: InferRequest, unit: int, listener: RowsListener) -> None:
         whole = InferResponse("echo", 1, "", request.inputs)
-        rows = request.inputs[0].shape[0]
-        for at in range(rows):
-            one = row_of(whole, at).outputs
+        callers, left = divmod(request.inputs[0].shape[0], unit)
+        assert not left
+        for at in range(callers):
+            one = rows_of(whole, at, unit).outputs
             array = one[0].array
             assert array is not None
             if self.bad is not None and self.bad in array:

@@ -19,7 +19,7 @@ from serving.errors import ExecutionFailed, Overloaded
 from serving.frontends.rest import predict_frame
 from serving.frontends.rest.connection import Connection
 from serving.frontends.rest.lane import Lane
-from serving.frontends.rows import row_of
+from serving.frontends.rows import rows_of
 from serving.request import InferRequest, InferResponse, RowsListener
 from serving.tensor import FP32, INT64, Tensor
 from tests.doubles.plane import StubPlane
@@ -58,25 +58,26 @@ class RowsPlane(StubPlane):
         self.full = False
         self.unwilling = False
 
-    def take_rows(self, request: InferRequest, listener: RowsListener) -> object | None:
+    def take_rows(self, request: InferRequest, unit: int, listener: RowsListener) -> object | None:
         if self.full:
             raise Overloaded("full")
         if self.unwilling:
             return None
-        rows = request.inputs[0].shape[0]
-        self.parties.append(rows)
+        callers, left = divmod(request.inputs[0].shape[0], unit)
+        assert not left
+        self.parties.append(callers)
         outputs = [t for t in model(request) if t.name in (request.outputs or ("y", "n"))]
         whole = InferResponse("m", 3, "", tuple(outputs))
 
         def tell() -> None:
             at = 0
-            while at < rows:
-                count = max(1, min(rows - at, self.cut(rows)))
+            while at < callers:
+                count = max(1, min(callers - at, self.cut(callers)))
                 if at in self.failing:
                     listener(at, 1, ExecutionFailed("this one"))
                     at += 1
                     continue
-                singles = [row_of(whole, row).outputs for row in range(at, at + count)]
+                singles = [rows_of(whole, n, unit).outputs for n in range(at, at + count)]
                 outputs = tuple(_joined(list(column)) for column in zip(*singles, strict=True))
                 listener(at, count, InferResponse("m", 3, "", outputs, self._count_release))
                 at += count

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving.frontends.mindspore.target import Target as MsTarget
 from serving.frontends.rest import ms_row_form, tf_row_form
 from serving.frontends.rest.row_form import Cut, RowForm
-from serving.frontends.rows import row_of
+from serving.frontends.rows import rows_of
 from serving.frontends.tensorflow.target import Target
 from serving.request import Description, InferResponse
 from serving.tensor import FP32, INT64, Tensor
@@ -151,7 +151,7 @@ def test_answers_to_rows_together_are_the_answers_to_each(
             written = form.written(response)
             assert written is not None
             for row, text in enumerate(written.texts):
-                alone = form.one(row_of(response, row))
+                alone = form.one(rows_of(response, row))
                 assert alone is not None
                 assert written.before + text + written.after == alone.body
                 json.loads(alone.body)
@@ -163,9 +163,9 @@ def test_numbers_that_json_does_not_have_are_written_one_by_one() -> None:
     tensorflow = form_of(tf_cut('{"instances": [[1.5, 2.5]]}'))
     mindspore = form_of(ms_cut('{"instances": [{"x": [1.5, 2.5]}]}'))
     assert tensorflow.written(response) is mindspore.written(response) is None
-    alone = tensorflow.one(row_of(response, 0))
+    alone = tensorflow.one(rows_of(response, 0))
     assert alone is not None
     assert alone.body == b'{"predictions":[[NaN,Infinity]]}'
-    alone = mindspore.one(row_of(response, 0))
+    alone = mindspore.one(rows_of(response, 0))
     assert alone is not None
     assert alone.body == b'{"instances":[{"y":[null,null]}]}'

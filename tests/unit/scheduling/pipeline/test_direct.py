@@ -234,13 +234,13 @@ Heard = list[tuple[int, int, InferResponse | BaseException]]
 
 
 def together(
-    bench: Bench, callers: int, method: str = "swapped", size: int = 1, **more: Any
+    bench: Bench, callers: int, method: str = "swapped", size: int = 1, unit: int = 1, **more: Any
 ) -> tuple[TogetherClaim | None, Heard]:
     """Bring so many callers, whose instances have shape [size,3] (size 1: [3])."""
     heard: Heard = []
     shape = (callers, 3) if size == 1 else (callers, size, 3)
     asked = request(method, shape=shape)._replace(id="", priority=0, **more)
-    return bench.pipeline.take_rows(asked, lambda *told: heard.append(told)), heard
+    return bench.pipeline.take_rows(asked, unit, lambda *told: heard.append(told)), heard
 
 
 def sheaf_of(claim: TogetherClaim | None) -> Sheaf:
@@ -248,6 +248,12 @@ def sheaf_of(claim: TogetherClaim | None) -> Sheaf:
     assert claim.claim is not None
     (sheaf,) = claim.claim.sheaves
     return sheaf
+
+
+async def test_callers_with_several_instances_each_come_one_by_one() -> None:
+    bench = Bench(SWAPPED)
+    claim, heard = together(bench, 4, unit=2)
+    assert (claim, heard, bench.line.waiting) == (None, [], 0)
 
 
 async def test_callers_come_as_rows_of_the_model_and_hear_what_the_method_answers() -> None:
