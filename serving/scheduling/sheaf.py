@@ -2,7 +2,7 @@
 
 A front end that is as fast as it can be brings small requests by the dozen, alike but for their
 numbers. To claim, run, count and answer each by itself costs several times what the rest of its
-way does. So they stand in the line as one ticket of many rows, counted as so many requests. As
+way does. So those of as many rows each stand in the line as one ticket, counted as so many. As
 soon as anything concerns one of them alone (its caller goes away, its run fails, a worker is
 lost), the sheaf is untied: each becomes an ordinary ticket, where the sheaf stood.
 """

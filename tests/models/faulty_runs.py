@@ -19,15 +19,15 @@ node = helper.make_node
 _SLOW_WIDTH = 1024
 
 
-def picky(path: Path, vocabulary: int = 10, seed: int = 0) -> Path:
+def picky(path: Path, vocabulary: int = 10, seed: int = 0, name: str = "id") -> Path:
     """Fails the whole run when any row holds an id outside [-10, 10).
 
-    ``id`` INT64 [batch] -> ``vector`` FP32 [batch,4], the id's row of a table. One bad row in a
-    batch makes onnxruntime refuse all of it ("indices element out of data bounds").
+    ``id`` (or ``name``) INT64 [batch] -> ``vector`` FP32 [batch,4], the id's row of a table. One
+    bad row in a batch makes onnxruntime refuse all of it ("indices element out of data bounds").
     """
     constants = {"table": weights(np.random.default_rng(seed), vocabulary, 4)}
-    nodes = [node("Gather", ["table", "id"], ["vector"], axis=0)]
-    ends = [value("id", "INT64", ["batch"])], [value("vector", "FP32", ["batch", 4])]
+    nodes = [node("Gather", ["table", name], ["vector"], axis=0)]
+    ends = [value(name, "INT64", ["batch"])], [value("vector", "FP32", ["batch", 4])]
     return save(build(nodes, *ends, constants), path)
 
 

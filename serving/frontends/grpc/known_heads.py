@@ -112,5 +112,4 @@ class KnownHeads:
             tuple([raw_tensor.Look.of(tensor) for tensor in inputs]),
             request.outputs,
         )
-        rows = V2Rows(*what)
-        self._known[parcel.head] = Known(*what, rows if rows.is_one else None)
+        self._known[parcel.head] = Known(*what, V2Rows.of(*what))

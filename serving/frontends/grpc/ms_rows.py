@@ -9,9 +9,9 @@ import numpy as np
 
 from serving.dataplane import DataPlane
 from serving.frontends.grpc.ms_reply import Reply
-from serving.frontends.grpc.row_form import LARGEST_ROW_BYTES, stacked
+from serving.frontends.grpc.row_form import stacked
 from serving.frontends.method import Describe
-from serving.frontends.rows import stacks
+from serving.frontends.rows import LARGEST_BYTES, stacks
 from serving.request import InferRequest, InferResponse
 from serving.tensor import Tensor
 
@@ -40,7 +40,7 @@ class MsRows:
         """Return the rows of messages with these holes, None where they are no single rows."""
         one_row = all(hole.like.shape[:1] == (1,) for hole in holes)
         size = sum([hole.end - hole.start for hole in holes])
-        if not one_row or size > LARGEST_ROW_BYTES or not stacks(reply.description):
+        if not one_row or size > LARGEST_BYTES or not stacks(reply.description):
             return None
         return MsRows(holes, like, reply)
 

@@ -17,10 +17,6 @@ from serving.frontends.raw_tensor import Look
 from serving.request import InferRequest, InferResponse
 from serving.tensor import Array, Tensor
 
-LARGEST_ROW_BYTES = 8 * 1024
-"""Of larger ones the copy that puts them behind one another costs more than it saves."""
-
-
 Elements = bytes | memoryview
 
 

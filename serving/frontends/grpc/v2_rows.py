@@ -1,4 +1,4 @@
-"""ModelInfer calls that differ in the numbers of one row only; see ``row_form``."""
+"""ModelInfer calls that differ in their numbers only; see ``row_form``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from serving.dataplane import DataPlane
 from serving.frontends.grpc import v2_codec, wire
-from serving.frontends.grpc.row_form import LARGEST_ROW_BYTES, cut, stacked
+from serving.frontends.grpc.row_form import cut, stacked
 from serving.frontends.method import Describe
 from serving.frontends.raw_tensor import Look
-from serving.frontends.rows import stacks
+from serving.frontends.rows import LARGEST_BYTES, stacks
 from serving.request import Description, InferRequest, InferResponse, VersionName
 from serving.tensor import BOOL
 
@@ -17,12 +17,10 @@ Raw = tuple[memoryview, ...]
 
 
 class V2Rows:
-    """The rows of messages with one head: see ``row_form.RowForm``.
+    """The rows of messages with one head: see ``row_form.RowForm``. Each has ``unit`` of them.
 
     ``model`` is the name that they ask for, ``target`` what that stands for.
     """
-
-    unit = 1
 
     def __init__(
         self,
@@ -31,23 +29,36 @@ class V2Rows:
         description: Description,
         inputs: tuple[Look, ...],
         outputs: tuple[str, ...] | None,
+        unit: int,
     ) -> None:
         self._model = model
         self._target = target
         self._description = description
         self._inputs = inputs
         self._outputs = outputs
+        self.unit = unit
 
-    @property
-    def is_one(self) -> bool:
-        """Whether such messages have such a form at all: one short row of numbers."""
-        numbers = all(look.nbytes and look.dtype is not BOOL for look in self._inputs)
-        one_row = all(look.shape[:1] == (1,) for look in self._inputs)
-        short = sum([look.nbytes for look in self._inputs]) <= LARGEST_ROW_BYTES
-        return numbers and one_row and short and stacks(self._description)
+    @staticmethod
+    def of(
+        model: str,
+        target: tuple[str, VersionName | None, str | None],
+        description: Description,
+        inputs: tuple[Look, ...],
+        outputs: tuple[str, ...] | None,
+    ) -> V2Rows | None:
+        """Return the form of messages, None where they have none: few rows of numbers have one."""
+        numbers = all(look.nbytes and look.dtype is not BOOL for look in inputs)
+        short = sum([look.nbytes for look in inputs]) <= LARGEST_BYTES
+        units = {look.shape[0] if look.shape else 0 for look in inputs}
+        if not (numbers and short and len(units) == 1):
+            return None
+        (unit,) = units
+        if not stacks(description, unit):
+            return None
+        return V2Rows(model, target, description, inputs, outputs, unit)
 
     def takes(self, raw: Raw) -> bool:
-        """Return whether these are the values of a row."""
+        """Return whether these are the values of such a message."""
         if len(raw) != len(self._inputs):
             return False
         for data, look in zip(raw, self._inputs, strict=True):  # noqa: SIM110 - all() takes longer
@@ -74,24 +85,24 @@ class V2Rows:
         )
 
     def written(self, response: InferResponse, count: int) -> list[bytes] | None:
-        """Return the answers to all rows, if all their outputs are short and numbers."""
+        """Return the answers to so many calls, if all their outputs are short and numbers."""
         columns: list[list[bytes]] = []
         looks: list[tuple[str, str, tuple[int, ...]]] = []
         for tensor in response.outputs:
             if tensor.array is None:
                 return None
             size = tensor.array.nbytes // count
-            if size > LARGEST_ROW_BYTES:
+            if size > LARGEST_BYTES:
                 return None
             columns.append(cut(wire.before_raw_output(size), tensor, count))
-            looks.append((tensor.name, tensor.dtype.name, (1, *tensor.shape[1:])))
+            looks.append((tensor.name, tensor.dtype.name, (self.unit, *tensor.shape[1:])))
         head = v2_codec.head(self._model, response.version, tuple(looks))
         if len(columns) == 1:
             return [head + text for text in columns[0]]
         return [head + b"".join(parts) for parts in zip(*columns, strict=True)]
 
     def one(self, response: InferResponse) -> bytes:
-        """Return the answer to a row; raises a ``ServingError``."""
+        """Return the answer to a call; raises a ``ServingError``."""
         return v2_codec.encode(self._model, response)
 
     def failed(self, error: BaseException, _plane: DataPlane) -> BaseException:

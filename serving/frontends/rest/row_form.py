@@ -70,8 +70,7 @@ class Cut(NamedTuple):
     behind: int
 
 
-def stacks(description: Description) -> bool:
-    """Return whether rows for the one input of a model, and of all outputs, stand behind others."""
-    return (
-        rows.stacks(description) and not description.method and len(description.batch.inputs) == 1
-    )
+def stacks(description: Description, unit: int) -> bool:
+    """Return whether calls of so many rows for the one input of a model may go together."""
+    one_input = len(description.batch.inputs) == 1 and not description.method
+    return one_input and rows.stacks(description, unit)

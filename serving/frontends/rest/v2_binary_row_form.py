@@ -1,4 +1,4 @@
-"""V2 calls that bring one short row as binary data behind one JSON part; see ``row_form``."""
+"""V2 calls that bring short rows as binary data behind one JSON part; see ``row_form``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from serving.frontends.rest.row_form import Cut, Written, stacks
 from serving.frontends.rest.v2_call import HEADER_LENGTH, V2Call
 from serving.frontends.rest.v2_recipe import Recipe
 from serving.frontends.rest.wire import Reply
+from serving.frontends.rows import LARGEST_BYTES
 from serving.request import InferRequest, InferResponse, VersionName
 from serving.tensor import BOOL, Tensor
-
-LARGEST_ROW_BYTES = 8 * 1024
-"""Of larger ones the copy that puts them behind one another costs more than it saves."""
 
 _MOST_FORMS = 2048
 _MOST_HEADS = 64
@@ -35,12 +33,11 @@ class _Head(NamedTuple):
 class V2BinaryRows:
     """The rows of one recipe that come to one URL."""
 
-    unit = 1
-
     def __init__(self, model: str, version: VersionName | None, recipe: Recipe) -> None:
         self.model = model
         self.version = version
         self.recipe = recipe
+        self.unit = recipe.tensors[0].shape[0]
         self._binary = recipe.wanted.binary
         self._default = recipe.wanted.parameters.binary_data_output
         self._heads: dict[tuple[int, tuple[v2_answer.Look, ...]], _Head] = {}
@@ -50,33 +47,34 @@ class V2BinaryRows:
         return describe(self.model, self.version, None) is self.recipe.description
 
     def request(self, texts: Sequence[bytes]) -> InferRequest | None:
-        """Return the request of all rows; a text is the elements of one."""
+        """Return the request of all calls; a text is the elements of one."""
         (look,) = self.recipe.tensors
         flat = np.frombuffer(b"".join(texts), look.dtype.numpy)
-        array = flat.reshape((len(texts), *look.shape[1:]))
+        array = flat.reshape((len(texts) * self.unit, *look.shape[1:]))
         return self._request(Tensor(look.name, look.dtype, array.shape, array))
 
     def written(self, response: InferResponse) -> Written | None:
-        """Return the answers to all rows, if all their outputs are short and binary."""
+        """Return the answers to all calls, if all their outputs are short and binary."""
+        unit = self.unit
         columns: list[json_answer.Rows] = []
         looks: list[v2_answer.Look] = []
         for tensor in response.outputs:
             array = tensor.array
             if array is None or not self._binary.get(tensor.name, self._default):
                 return None
-            size = array.nbytes // len(array)
-            if size > LARGEST_ROW_BYTES:
+            size = array.nbytes * unit // len(array)
+            if size > LARGEST_BYTES:
                 return None
             data = array.tobytes()
-            texts = [data[at : at + size] for at in range(0, size * len(array), size)]
-            looks.append((tensor.name, tensor.dtype.name, (1, *tensor.shape[1:]), size))
+            texts = [data[at : at + size] for at in range(0, len(data), size)]
+            looks.append((tensor.name, tensor.dtype.name, (unit, *tensor.shape[1:]), size))
             columns.append(json_answer.Rows(b"", texts, b""))
         head = self._head(response.version, tuple(looks))
         before, texts, after = json_answer.side_by_side(columns)
         return Written(Reply(b"", _BINARY, head.fields), head.text + before, texts, after)
 
     def one(self, response: InferResponse) -> Reply | None:
-        """Return the answer to a row, if all of it is binary."""
+        """Return the answer to a call, if all of it is binary."""
         if response.parameters:
             return None
         looks: list[v2_answer.Look] = []
@@ -96,7 +94,7 @@ class V2BinaryRows:
         return Reply(b"".join([head.text, *data]), _BINARY, head.fields)
 
     def call(self) -> V2Call:
-        """Return a row as a call."""
+        """Return one of the calls."""
         (look,), wanted = self.recipe.tensors, self.recipe.wanted
         request = self._request(Tensor(look.name, look.dtype, look.shape))
         known = self.recipe.description
@@ -126,10 +124,12 @@ def cut(model: str, version: VersionName | None, head_bytes: int, recipe: Recipe
 
     Their JSON part has ``head_bytes``.
     """
-    if len(recipe.tensors) != 1 or not stacks(recipe.description) or not _is_plain(recipe):
+    if len(recipe.tensors) != 1 or not _is_plain(recipe):
         return None
     (look,) = recipe.tensors
-    if look.dtype is BOOL or look.shape[0] != 1 or not 0 < look.nbytes <= LARGEST_ROW_BYTES:
+    if look.dtype is BOOL or not 0 < look.nbytes <= LARGEST_BYTES:
+        return None
+    if not look.shape or not stacks(recipe.description, look.shape[0]):
         return None
     key = model, version, id(recipe)
     form = _forms.get(key)

@@ -19,31 +19,31 @@ _MOST_FORMS = 2048
 class V2Rows:
     """The rows of one frame that come to one URL."""
 
-    unit = 1
-
     def __init__(self, model: str, version: VersionName | None, frame: Frame) -> None:
         self.model = model
         self.version = version
         self.frame = frame
+        self.unit = frame.plain.inputs[0].shape[0]
 
     def holds(self, describe: Describe) -> bool:
         """Return whether the URL still stands for the version that the frame is of."""
         return describe(self.model, self.version, None) is self.frame.description
 
     def request(self, texts: Sequence[bytes]) -> InferRequest | None:
-        """Return the request of all rows; a text is what stands within a list's brackets."""
+        """Return the request of all calls; a text is what stands within a list's brackets."""
         array = self.frame.packer.rows(texts)
         return None if array is None else self._request(array.shape, array)
 
     def written(self, response: InferResponse) -> Written | None:
-        """Return the answers to all rows."""
+        """Return the answers to all calls."""
+        unit = self.unit
         columns: list[json_answer.Rows] = []
         looks: list[v2_answer.Look] = []
         for tensor in response.outputs:
-            array, shape = tensor.array, (1, *tensor.shape[1:])
+            array, shape = tensor.array, (unit, *tensor.shape[1:])
             if array is None or not v2_answer.is_short(tensor.dtype, shape):
                 return None
-            column = json_answer.rows(array.reshape(len(array), -1))
+            column = json_answer.rows(array.reshape(len(array) // unit, -1))
             if column is None:
                 return None
             looks.append((tensor.name, tensor.dtype.name, shape, None))
@@ -54,13 +54,13 @@ class V2Rows:
         return Written(Reply(b""), begin + before, texts, after + b"}]}")
 
     def one(self, response: InferResponse) -> Reply | None:
-        """Return the answer to a row, if it is short and JSON has all its numbers."""
+        """Return the answer to a call, if it is short and JSON has all its numbers."""
         written = v2_answer.write(self.model, "", response, {}, False)
         return None if written is None else Reply(written.head)
 
     def call(self) -> V2Call:
-        """Return a row as a call."""
-        request = self._request((1,), None)
+        """Return one of the calls."""
+        request = self._request((self.unit,), None)
         return V2Call(self.model, self.frame.description, request, "", False, {})
 
     def _request(self, shape: tuple[int, ...], array: Array | None) -> InferRequest:
@@ -82,10 +82,10 @@ def cut(
 ) -> Cut | None:
     """Return the form of a body for a URL, None for one that has none; it is always the same."""
     found = v2_frame.find(body, description)
-    if found is None or not stacks(description):
+    if found is None:
         return None
     frame, at = found
-    if frame.plain.inputs[0].shape[0] != 1:
+    if not stacks(description, frame.plain.inputs[0].shape[0]):
         return None
     key = model, version, id(frame)
     form = _forms.get(key)

@@ -71,11 +71,15 @@ class RowsPlane(StubPlane):
                 listener(at, 1, InferResponse("echo", 1, "", one, self._count_release))
 
 
-def infer(value: float) -> tuple[str, bytes]:
-    array = np.array([[value, value + 1]], "<f4")
+def infer(value: float, rows: int = 1) -> tuple[str, bytes]:
+    array = np.array([[value, value + 1]], "<f4") + np.arange(rows, dtype="<f4")[:, None]
     message = v2.ModelInferRequest(model_name="echo", raw_input_contents=[array.tobytes()])
-    message.inputs.add(name="x", datatype="FP32", shape=(1, 2))
+    message.inputs.add(name="x", datatype="FP32", shape=(rows, 2))
     return raw.INFER, message.SerializeToString()
+
+
+def infer_three(value: float) -> tuple[str, bytes]:
+    return infer(value, 3)
 
 
 def predict(value: float) -> tuple[str, bytes]:
@@ -117,13 +121,13 @@ async def answers(client: raw.RawClient, *streams: int) -> list[raw.Answer]:
     return [raw.Answer(told[stream], data[stream], None) for stream in streams]
 
 
-async def taught(client: raw.RawClient, make: Make) -> int:
+async def taught(client: raw.RawClient, make: Make, first: int = 1) -> int:
     """Let the server learn the form, one call after the other; return the next stream."""
-    for stream in (1, 3, 5):
+    for stream in (first, first + 2, first + 4):
         client.send(call(client, stream, make(0.5)))
         (answer,) = await answers(client, stream)
         assert answer.fields["grpc-status"] == "0"
-    return 7
+    return first + 6
 
 
 async def in_company(client: raw.RawClient, make: Make, plane: RowsPlane) -> int:
@@ -163,6 +167,39 @@ async def test_calls_of_one_form_go_together_and_have_their_own_numbers(make: Ma
             client.send(call(client, stream, make(value)))
             assert (await answers(client, stream))[0] == [*found, *again][stream // 2]
     assert plane.released == 5 + 2 + 2
+
+
+async def test_calls_of_several_rows_go_with_those_of_as_many() -> None:
+    plane = RowsPlane()
+    async with lane(plane) as front, raw.connection(front.port) as client:
+        await in_company(client, infer, plane)
+        await taught(client, infer_three, 51)
+        made = [infer(1.0), infer(2.0, 3), infer(5.0, 3), infer(8.0)]
+        streams = range(101, 109, 2)
+        client.send(*[call(client, s, m) for s, m in zip(streams, made, strict=True)])
+        found = await answers(client, *streams)
+        parties = [r.inputs[0].array.tolist() for r in plane.parties]
+        assert sorted(parties) == [
+            [[1, 2], [8, 9]],
+            [[2, 3], [3, 4], [4, 5], [5, 6], [6, 7], [7, 8]],
+        ]
+    alone = StubPlane(ECHO)
+    async with lane(alone) as front, raw.connection(front.port) as client:
+        for stream, one in enumerate(made):
+            client.send(call(client, 2 * stream + 1, one))
+            assert (await answers(client, 2 * stream + 1))[0] == found[stream]
+
+
+async def test_failure_of_one_of_several_rows_is_told_to_that_one_alone() -> None:
+    plane = RowsPlane()
+    async with lane(plane) as front, raw.connection(front.port) as client:
+        stream = await in_company(client, infer_three, plane)
+        plane.bad = 6.0
+        good, bad = await together(client, stream + 4, infer_three, 8.0, 4.0)
+        assert len(plane.parties) == 1
+    assert (good.fields["grpc-status"], SECOND_FAILS in bad.fields["grpc-message"]) == ("0", True)
+    array = np.array([[8, 9], [9, 10], [10, 11]], "<f4")
+    assert array.tobytes() in good.data
 
 
 @both

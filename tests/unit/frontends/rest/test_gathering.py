@@ -28,6 +28,7 @@ from tests.unit.frontends.rest.served import describe_as, spec
 KNOWN = describe_as(
     (spec("x", FP32, "n", 3),), (spec("y", FP32, "n", 2), spec("n", INT64, "n")), name="m"
 )
+MOST = KNOWN.max_batch_size // 2
 V2 = "/v2/models/m/infer"
 RAW = V2 + "?"  # no URL: the mark of binary bodies
 V1 = "/v1/models/m:predict"
@@ -180,11 +181,16 @@ def call(path: str, numbers: list[Any] | str) -> bytes:
         return http(path, signature % text.encode())
     if path in ("/predict", MINDSPORE):
         return http(path, b'{"instances": [{"x": %b}]}' % text.encode())
-    head = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32",'
+    return v2_call(path, text, numbers, 1)
+
+
+def v2_call(path: str, text: str, numbers: list[Any] | str, rows: int) -> bytes:
+    """Call with so many rows, whose numbers stand behind one another."""
+    head = b'{"inputs":[{"name":"x","shape":[%d,3],"datatype":"FP32",' % rows
     if path == V2:
         return http(path, head + b'"data":%b}]}' % text.encode())
     data = np.array(numbers, np.float32).tobytes()
-    head += b'"parameters":{"binary_data_size":12}}],"outputs":['
+    head += b'"parameters":{"binary_data_size":%d}}],"outputs":[' % len(data)
     head += b'{"name":"y","parameters":{"binary_data":true}}]}'
     return http(path, head + data, f"inference-header-content-length: {len(head)}")
 
@@ -216,6 +222,29 @@ def test_calls_that_come_together_are_answered_as_those_that_come_alone(
     cut = data.draw(st.integers(1, 9))
     failing = data.draw(st.booleans()) and len(rows)
     asyncio.run(_compare([call(path, row) for row in rows], call(path, LIKE), cut, bool(failing)))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_calls_of_several_rows_are_answered_as_those_that_come_alone(data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from([V2, RAW]))
+    rows = data.draw(st.integers(2, 5))
+    several = st.lists(fine, min_size=rows, max_size=rows)
+    found = data.draw(st.lists(several, min_size=2, max_size=9))
+    calls = [[number for row in each for number in row] for each in found]
+    requests = [v2_call(path, _padded(numbers), numbers, rows) for numbers in calls]
+    if path == V2:
+        # As long as the others, with a number too many, or one that is none.
+        for spoilt in data.draw(st.lists(st.sampled_from(["1,", "x ", "[]", "  "]), max_size=2)):
+            requests.append(v2_call(path, _padded(calls[0], spoilt), [], rows))
+    like = v2_call(path, _padded(LIKE * rows), LIKE * rows, rows)
+    cut = data.draw(st.integers(1, 9))
+    failing = data.draw(st.booleans())
+    asyncio.run(_compare(requests, like, cut, failing))
+
+
+def _padded(numbers: list[float], more: str = "") -> str:
+    return f"[{more}{json.dumps(numbers)[1:-1]}".ljust(100) + "]"
 
 
 async def _compare(requests: list[bytes], like: bytes, cut: int, failing: bool) -> None:
@@ -260,6 +289,32 @@ async def test_every_wire_format_goes_together(pool: Executor, path: str) -> Non
     plane.requests.clear()
     await clients.say([call(path, LIKE)] * 4)
     assert (plane.parties, plane.requests) == ([4], [])
+
+
+@pytest.mark.parametrize("path", [V2, RAW])
+async def test_calls_of_as_many_rows_each_go_together(pool: Executor, path: str) -> None:
+    def several(rows: int) -> bytes:
+        return v2_call(path, json.dumps(LIKE * rows), LIKE * rows, rows)
+
+    plane = RowsPlane()
+    clients = Clients(plane, pool, 6)
+    for rows in (1, 2, MOST):
+        await clients.learn(several(rows))
+    plane.parties.clear()
+    plane.requests.clear()
+    answers = await clients.say([several(rows) for rows in (1, 2, MOST, MOST, 2, 2)])
+    assert sorted(plane.parties) == [2, 3]
+    assert [request.inputs[0].shape[0] for request in plane.requests] == [1]
+    assert answers[1] == answers[4] == answers[5]
+    assert answers[2] == answers[3]
+
+
+async def test_calls_of_more_rows_than_half_a_run_go_alone(pool: Executor) -> None:
+    numbers = LIKE * (MOST + 1)
+    plane = RowsPlane()
+    clients = Clients(plane, pool, 3)
+    await clients.learn(v2_call(V2, json.dumps(numbers), numbers, MOST + 1))
+    assert plane.parties == []
 
 
 async def test_many_calls_of_one_turn_are_one_request(pool: Executor) -> None:
