@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import time
 
+from serving.frontends.ended import ENDED
+
 PARTING_S = 2.0
 """How long a client may take to hang up, once it has been sent all."""
 
@@ -73,7 +75,8 @@ class Parting(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the protocol."""
+        """Tell the protocol, and let go of the transport."""
+        self._transport = ENDED
         self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:

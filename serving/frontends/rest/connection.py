@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from serving.dataplane import DataPlane
 from serving.frontends import parting
+from serving.frontends.ended import ENDED
 from serving.frontends.parting import Parting
 from serving.frontends.rest import large_body
 from serving.frontends.rest.guard import GuardedProtocol
@@ -53,7 +54,7 @@ class Connection(GuardedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put a line before the transport, to be asked when it is to be closed."""
-        self._wire = transport
+        self._wire: asyncio.Transport = transport
         self._line = Line(transport, self._part)
         super().connection_made(self._line)
 
@@ -275,10 +276,13 @@ class Connection(GuardedProtocol):
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and hold on to nothing that refers to this; see ``ENDED``."""
         self._give_up()
         super().connection_lost(exc)
         self._line.let_go()
+        self._wire, self._parting = ENDED, None
+        self.pipeline.clear()
+        del self.scope, self._seat
 
     def _give_up(self) -> None:
         """Tell the request that runs, where uvicorn would tell the latest."""

@@ -69,7 +69,8 @@ class Inference:
         self, scope: Scope, headers: Headers, receive: Receive, form: WireFormat
     ) -> Reply:
         body: bytes | memoryview
-        read_into = scope.get("extensions", {}).get(large_body.EXTENSION)
+        # Taken out of the scope, which it refers to.
+        read_into = scope.get("extensions", {}).pop(large_body.EXTENSION, None)
         if read_into is None:
             body, taken = await self._budget.read(receive, headers)
         else:

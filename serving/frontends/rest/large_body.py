@@ -119,6 +119,7 @@ class LargeBody(asyncio.BufferedProtocol):
             raise
         finally:
             self._view = memoryview(b"")
+            self._filled = None  # its error has a traceback with this in it
 
     # -- asyncio.BufferedProtocol --------------------------------------------------------------
 

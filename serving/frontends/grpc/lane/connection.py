@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serving.frontends import parting
+from serving.frontends.ended import ENDED
 from serving.frontends.grpc.lane import frames, settings
 from serving.frontends.grpc.lane.faults import Code, ConnectionFault
 from serving.frontends.grpc.lane.frames import PREFACE, STREAM_BITS, Buffer
@@ -100,10 +101,13 @@ class Connection(asyncio.BufferedProtocol):
             self._hold()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and hold on to nothing that refers to this; see ``ENDED``."""
         self._end()
         self._streams.abandon_all()
         self._on_lost(self)
+        self._out.let_go()
+        self._transport, self._parting = ENDED, None
+        del self._streams, self._out, self._reader
 
     def pause_writing(self) -> None:
         """Hold answers back: the client does not read."""

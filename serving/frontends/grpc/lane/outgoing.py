@@ -11,6 +11,7 @@ import struct
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
+from serving.frontends.ended import ENDED
 from serving.frontends.grpc.lane import answers
 from serving.frontends.grpc.lane.budget import Budget
 from serving.frontends.grpc.lane.frames import (
@@ -233,6 +234,10 @@ class Outgoing:
         """Write what was put together, and nothing after it."""
         self.flush()
         self._finished = True
+
+    def let_go(self) -> None:
+        """Forget the transport, which has ended; calls that run still may ask for it."""
+        self._transport = ENDED
 
     # -- how it goes -----------------------------------------------------------------------------
 

@@ -10,13 +10,12 @@ from serving.frontends.grpc.lane.stream import Stream
 
 
 class Parked:
-    """Owned by ``Streams``; ``run`` begins a call. ``waiting`` are the calls, in order."""
+    """Owned by ``Streams``. ``waiting`` are the calls, in order."""
 
-    __slots__ = ("_busy", "_out", "_run", "waiting")
+    __slots__ = ("_busy", "_out", "waiting")
 
-    def __init__(self, out: Outgoing, run: Callable[[Stream], None]) -> None:
+    def __init__(self, out: Outgoing) -> None:
         self._out = out
-        self._run = run
         self.waiting: deque[Stream] = deque()
         self._busy = False
 
@@ -28,7 +27,7 @@ class Parked:
         """Forget them all."""
         self.waiting.clear()
 
-    def go_on(self) -> None:
+    def go_on(self, run: Callable[[Stream], None]) -> None:
         """Begin those whose turn has come, once the client has read enough or given up."""
         # What fails at once would otherwise begin the next, and so on, as deep as it goes.
         if self._busy or self._out.backlog > BACKLOG_BYTES // 2:
@@ -37,5 +36,5 @@ class Parked:
         while self.waiting and self._out.backlog <= BACKLOG_BYTES:
             stream = self.waiting.popleft()
             if not stream.ending:
-                self._run(stream)
+                run(stream)
         self._busy = False

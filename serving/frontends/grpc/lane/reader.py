@@ -6,6 +6,7 @@ decided here; the calls themselves are in ``streams`` and ``outgoing``.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -69,19 +70,10 @@ class Reader:
         self._block_frames = 0
         self._window = settings.CONNECTION_WINDOW
         clock = time.monotonic
-        self._answered = Allowance(*ANSWERED, clock, self._served)
+        served = functools.partial(_served, streams, out)
+        self._answered = Allowance(*ANSWERED, clock, served)
         self._empty = Allowance(*EMPTY, clock)
-        self._resets = Allowance(*RESETS, clock, self._served)
-        self._kinds: dict[int, Callable[[int, int, bytes], None]] = {
-            frames.PRIORITY: self._on_priority,
-            frames.RST_STREAM: self._on_rst_stream,
-            frames.SETTINGS: self._on_settings,
-            frames.PUSH_PROMISE: self._on_push_promise,
-            frames.PING: self._on_ping,
-            frames.GOAWAY: self._on_goaway,
-            frames.WINDOW_UPDATE: self._on_window_update,
-            frames.CONTINUATION: self._on_continuation,
-        }
+        self._resets = Allowance(*RESETS, clock, served)
 
     @property
     def within_block(self) -> bool:
@@ -128,8 +120,8 @@ class Reader:
                 elif kind == frames.HEADERS:
                     self._on_headers(stream_id, flags, data, start, end)
                 else:
-                    take = self._kinds.get(kind, self._on_unknown)
-                    take(stream_id, flags, bytes(data[start:end]))
+                    take = _KINDS.get(kind, Reader._on_unknown)
+                    take(self, stream_id, flags, bytes(data[start:end]))
             except StreamFault as fault:
                 self._spend(self._resets, "calls that are reset")
                 self._streams.reset(fault.stream_id, fault.code)
@@ -283,16 +275,30 @@ class Reader:
         if not stream_id or stream_id > self._streams.last_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame on a stream that was never opened")
 
-    def _served(self) -> float:
-        """Return how much was done for this client: calls, and frames full of answers."""
-        return self._streams.completed + self._out.sent_bytes / _FRAME_SENT_BYTES
-
     def _spend(self, allowance: Allowance, what: str) -> None:
         if not allowance.take():
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"too many {what}")
         self._spent += 1
         if not self._spent % TURN_SPENT:
             self._tire()
+
+
+# By functions, not by methods bound to a reader, which would refer to itself then.
+_KINDS: dict[int, Callable[[Reader, int, int, bytes], None]] = {
+    frames.PRIORITY: Reader._on_priority,
+    frames.RST_STREAM: Reader._on_rst_stream,
+    frames.SETTINGS: Reader._on_settings,
+    frames.PUSH_PROMISE: Reader._on_push_promise,
+    frames.PING: Reader._on_ping,
+    frames.GOAWAY: Reader._on_goaway,
+    frames.WINDOW_UPDATE: Reader._on_window_update,
+    frames.CONTINUATION: Reader._on_continuation,
+}
+
+
+def _served(streams: Streams, out: Outgoing) -> float:
+    """Return how much was done for a client: calls, and frames full of answers."""
+    return streams.completed + out.sent_bytes / _FRAME_SENT_BYTES
 
 
 def _is_reset(stream_id: int, data: Buffer, at: int) -> bool:

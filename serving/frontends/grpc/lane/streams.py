@@ -58,7 +58,7 @@ class Streams:
         self._live: dict[int, Stream] = {}
         # Those that ended lately: negative where we ended them and the client may not know yet.
         self._closed: deque[int] = deque(maxlen=_REMEMBERED)
-        self._parked = Parked(out, self._run_packed)
+        self._parked = Parked(out)
         self.last_id = 0
         self.completed = 0
         self.shut = False
@@ -279,7 +279,7 @@ class Streams:
         elif stream.call is not None:
             stream.call.sent()
         if self._parked.waiting:
-            self._parked.go_on()
+            self._parked.go_on(self._run_packed)
 
     # -- how it goes -----------------------------------------------------------------------------
 
@@ -414,7 +414,7 @@ class Streams:
         if stream.deadline is not None:
             self.shared.deadlines.discard(stream)
         if self._parked.waiting:
-            self._parked.go_on()
+            self._parked.go_on(self._run_packed)
         if not self._live:
             self._on_empty()
 

@@ -520,7 +520,8 @@ class Arena:
 
     async def _end(self, connection: Connection, wire: Wire) -> None:
         shared, plane = self.server._shared, self.plane
-        connection._out.flush()
+        streams, out = connection._streams, connection._out  # which it lets go of at its end
+        out.flush()
         wire.closing = True
         connection.connection_lost(None)
         for _ in range(TURNS):
@@ -529,7 +530,7 @@ class Arena:
         for _ in range(TURNS):
             await asyncio.sleep(0)
         left = {
-            "streams": len(connection._streams),
+            "streams": len(streams),
             "bytes of the budget": HELD_BYTES - shared.budget.left,
             "bytes of answers": HELD_BYTES - shared.unread.left,
             "tasks": len(shared.tasks),
@@ -537,8 +538,8 @@ class Arena:
             "watchers": self.health._watchers,
             "running": self.inference.under_way,
             "claims": int(not plane.settled()),
-            "backlog": connection._out.backlog,
-            "waiting": len(connection._out._waiting),
+            "backlog": out.backlog,
+            "waiting": len(out._waiting),
             "connections": len(self.server._connections),
         }
         if wire.wrong is not None:
