@@ -1,18 +1,22 @@
 """All of a request or a response but its id and its values, as bytes: the same for many.
 
-Both sides remember what they have written or read, so that a servable's requests cost one look-up.
+Both sides remember what they have written or read, so that a servable's requests cost one look-up;
+but not what is long, which a client may fill with names, or an id of a sequence, of its own.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from serving.request import InferRequest, InferResponse, VersionName
 from serving.tensor import BY_CODE, DType, Tensor
 
 _MOST = 1024
+_LONGEST_BYTES = 4096
+
+T = TypeVar("T")
 
 
 class Spec(NamedTuple):
@@ -74,9 +78,11 @@ class Writer:
         return self._keep(key, _response(response)) if found is None else found
 
     def _keep(self, key: tuple[object, ...], look: list[Any]) -> bytes:
-        if len(self._known) >= _MOST:
-            self._known.clear()
-        found = self._known[key] = _bytes_of(look)
+        found = _bytes_of(look)
+        if len(found) <= _LONGEST_BYTES:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[key] = found
         return found
 
 
@@ -96,9 +102,7 @@ class Reader:
                 servable, version, method, None if outputs is None else tuple(outputs),
                 sequence, parameters, _specs(specs),
             )  # fmt: skip
-            if len(self._requests) >= _MOST:
-                self._requests.clear()
-            self._requests[data] = found
+            _keep(self._requests, data, found)
         return found
 
     def response(self, data: bytes) -> ResponseLook:
@@ -107,10 +111,15 @@ class Reader:
         if found is None:
             servable, version, parameters, specs, stored = _values(data, 5)
             found = ResponseLook(servable, version, parameters, _specs(specs), tuple(stored))
-            if len(self._responses) >= _MOST:
-                self._responses.clear()
-            self._responses[data] = found
+            _keep(self._responses, data, found)
         return found
+
+
+def _keep(known: dict[bytes, T], data: bytes, found: T) -> None:
+    if len(data) <= _LONGEST_BYTES:
+        if len(known) >= _MOST:
+            known.clear()
+        known[data] = found
 
 
 def _request(request: InferRequest) -> list[Any]:

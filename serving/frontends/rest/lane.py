@@ -37,6 +37,7 @@ _MOST_HEADS = 1024
 _MOST_ROUTES = 1024
 _MOST_STARTS = 256
 _LONGEST_HEAD = 2048
+_LONGEST_URL = 1024
 _FOR_ONE = frozenset((b"x-request-id", b"x-request-timeout-ms"))
 """Fields that say something of one request, which it does not share with others."""
 
@@ -166,7 +167,7 @@ class Lane:
                 form = find(url)
             except NotFound:
                 return None
-            if form is not None:
+            if form is not None and len(url) <= _LONGEST_URL:
                 if len(self._routes) >= _MOST_ROUTES:
                     self._routes.clear()
                 self._routes[url] = form

@@ -40,6 +40,16 @@ def plain(lane: Lane) -> Head:
     return head
 
 
+def test_lane_remembers_no_long_url(lane: Lane) -> None:
+    """A version may be as long as a head; of a thousand such the server would hold 100 MB."""
+    for version, kept in ((b"1", True), (b"9" * 2000, False)):
+        url = b"/v2/models/m/versions/%b/infer" % version
+        heads = [lane.head(url, [LENGTH], True) for _ in range(2)]
+        assert heads[0] is not None
+        assert heads[1] is not None
+        assert (heads[0].form is heads[1].form) is kept
+
+
 @pytest.mark.parametrize(
     "fields",
     [
