@@ -159,7 +159,8 @@ class Endings:
             )
             line.static_outputs = False
             shape.learn(None)
-        elif line.static_outputs and shape.outputs is None:
+        elif line.static_outputs and shape.outputs is None and not shape.has_strings:
+            # Runs of strings are never bound: workers pack what they give, whatever is known of it.
             shape.learn(results.row_fields(flight.rows, line.description.batch))
         return results
 

@@ -182,6 +182,13 @@ def test_strings_are_looked_up_row_by_row(server: ServerProcess, folder: Path) -
     assert [row["number"] for row in answer["instances"]] == expected.tolist()
 
 
+def test_model_with_strings_is_not_said_to_change_its_shapes(server: ServerProcess) -> None:
+    many = {"servable": "string_lookup", "inputs": {"word": ["one"] * 100}}
+    for _ in range(2):
+        assert server.predict(many)[0] == 200
+    assert "other shapes" not in server.log()
+
+
 def test_strings_given_as_base64_are_the_same_strings(server: ServerProcess) -> None:
     plain = {"servable": "string_lookup", "instances": [{"word": "two"}]}
     coded = {"b64": base64.b64encode(b"two").decode()}
