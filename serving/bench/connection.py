@@ -137,7 +137,9 @@ class HttpConnection(asyncio.Protocol):
 class GrpcConnection:
     """Calls ModelInfer on a channel that several of these may share."""
 
-    def __init__(self, channel: grpc.aio.Channel, timeout_s: float, token: str | None) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, timeout_s: float, token: str | None = None
+    ) -> None:
         self._call = channel.unary_unary(GRPC_METHOD)
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._timeout_s = timeout_s
