@@ -101,7 +101,18 @@ def giving_back(*, all_of_it: bool) -> Iterator[None]:
             gc.collect()
             if trim is not None:
                 trim(0)
+                _trim_own_heap(libc)
     finally:
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
             mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_KEPT_BYTES)
+
+
+def _trim_own_heap(libc: ctypes.CDLL) -> None:
+    """Return the end of this thread's heap, which ``malloc_trim`` leaves alone.
+
+    It is looked at whenever as much as this is freed. What loading a model took for a while stood
+    there otherwise, as much as the model, until something of that size was freed again.
+    """
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free(ctypes.c_void_p(libc.malloc(_USUAL_TRIM_BYTES)))
