@@ -12,6 +12,7 @@ import grpc.aio
 import httptools
 
 from serving.bench.payload import GRPC_METHOD, refusal
+from serving.v1.bearer import bearer
 
 
 class Answer(NamedTuple):
@@ -141,7 +142,7 @@ class GrpcConnection:
         self, channel: grpc.aio.Channel, timeout_s: float, token: str | None = None
     ) -> None:
         self._call = channel.unary_unary(GRPC_METHOD)
-        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        self._metadata = () if token is None else (("authorization", bearer(token)),)
         self._timeout_s = timeout_s
         self._calling: asyncio.Task[None] | None = None
 

@@ -16,6 +16,7 @@ from serving.frontends.grpc.stubs import inference_v2_pb2 as pb
 from serving.frontends.rest import json_answer
 from serving.request import Description
 from serving.tensor import BY_NAME, BYTES, Array, DType, Tensor
+from serving.v1.bearer import bearer
 
 PROTOCOLS = ("predict", "v2-json", "v2-binary", "grpc")
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -161,7 +162,7 @@ def http_request(request: Payload, host: str, token: str | None) -> bytes:
     """Return the whole HTTP/1.1 request: it never changes, so it is written once."""
     lines = [f"POST {request.path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in (request.headers or {}).items()]
-    lines += [] if token is None else [f"Authorization: Bearer {token}"]
+    lines += [] if token is None else [f"Authorization: {bearer(token)}"]
     lines.append(f"Content-Length: {len(request.body)}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + request.body
 

@@ -17,6 +17,7 @@ import click
 from serving.cli.options import Folder, option
 from serving.cli.tls import TlsFiles
 from serving.errors import ConfigError, InvalidRequest, ServingError, Unavailable
+from serving.v1.bearer import TOKEN_FORM, bearer, is_token
 
 URL = "http://localhost:1500"
 _LONG_BYTES = 1 << 20
@@ -67,7 +68,7 @@ class Server:
     def _call(self, method: str, path: str, body: bytes | None, answers: tuple[int, ...]) -> Any:
         headers = {"content-type": "application/json"}
         if self._token is not None:
-            headers["authorization"] = f"Bearer {self._token}"
+            headers["authorization"] = bearer(self._token)
         request = urllib.request.Request(self._base + path, body, headers, method=method)
         opener = urllib.request.build_opener(*self._handlers)
         try:
@@ -132,11 +133,11 @@ def read_token(file: Path | None) -> str | None:
         raise ConfigError(
             f"--token-file {file} cannot be read: {problem}", where="--token-file"
         ) from None
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
+    if not is_token(token):
         raise ConfigError(
             f"--token-file {file} holds no usable token",
             where="--token-file",
-            expected="one line of printable ASCII characters without spaces",
+            expected=f"one line of {TOKEN_FORM}",
             fix="it holds what is in the server's --client-token-file or --admin-token-file",
         )
     return token

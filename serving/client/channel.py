@@ -7,6 +7,7 @@ import socket
 
 from serving.errors import ConfigError
 from serving.v1 import SERVICE
+from serving.v1.bearer import TOKEN_FORM, bearer, is_token
 
 DEFAULT_ADDRESS = "localhost:5500"
 METHODS = ("Predict", "Describe", "List", "Ready")
@@ -75,13 +76,9 @@ def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     """Return what goes with each call. Raises ConfigError for what cannot be a token."""
     if token is None:
         return ()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(
-            "the token is none",
-            where="token",
-            expected="printable ASCII characters without spaces",
-        )
-    return (("authorization", f"Bearer {token}"),)
+    if not is_token(token):
+        raise ConfigError("the token is none", where="token", expected=TOKEN_FORM)
+    return (("authorization", bearer(token)),)
 
 
 def path(method: str) -> str:

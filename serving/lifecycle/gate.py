@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from serving.config import ServerSettings
 from serving.errors import ConfigError, ControlOff, Unauthenticated
+from serving.v1.bearer import TOKEN_FORM, is_token
 
 EXPLICIT = "explicit"
 _LONGEST_TOKEN_BYTES = 4096
@@ -144,12 +145,11 @@ def _read_token(flag: str, file: Path | None) -> str | None:
             where=flag,
         ) from None
     token = data.decode("ascii", "replace").strip()
-    plain = token.isascii() and token.isprintable() and " " not in token
-    if not token or not plain or len(data) > _LONGEST_TOKEN_BYTES:
+    if not is_token(token) or len(data) > _LONGEST_TOKEN_BYTES:
         raise ConfigError(
             f"{flag} {file} holds no usable token",
             where=flag,
-            expected="one line of printable ASCII characters without spaces",
+            expected=f"one line of {TOKEN_FORM}",
             fix=f"openssl rand -hex 32 > {file}",
         )
     return token
